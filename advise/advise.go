@@ -14,6 +14,7 @@ package advise
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -84,15 +85,16 @@ type Report struct {
 
 // Summary describes a trace.
 type Summary struct {
-	Seconds float64      `json:"seconds"`
-	Reads   int          `json:"reads"`
-	Objects int          `json:"objects"`
-	Bytes   int64        `json:"bytes"` // of distinct data
-	Lost    int64        `json:"lost"`  // accesses that are missing
-	Rate    float64      `json:"rate"`  // share of the objects that was replayed
-	Counted int          `json:"counted_reads"`
-	Unknown int          `json:"unknown_reads"` // of data that the tiers had before the trace began; not counted
-	Found   trace.Result `json:"recorded"`
+	Seconds float64 `json:"seconds"`
+	Reads   int     `json:"reads"`
+	Objects int     `json:"objects"`
+	Bytes   int64   `json:"bytes"` // of distinct data
+	Lost    int64   `json:"lost"`  // accesses that are missing
+	Rate    float64 `json:"rate"`  // share of the objects that was replayed
+	Counted int     `json:"counted_reads"`
+	Unknown int     `json:"unknown_reads"` // of data that the tiers had before the trace began; not counted
+	// Found is what the gateway itself answered to the counted reads.
+	Found trace.Result `json:"recorded"`
 }
 
 // Point is the result with a tier of one size.
@@ -148,6 +150,9 @@ const (
 	// mostUnknown is the share of reads whose fate the trace cannot tell, above which it is too short
 	// to judge sizes by.
 	mostUnknown = 0.25
+	// differs is the difference between what the gateway served and what the replay with its sizes does
+	// that is reported.
+	differs = 0.02
 	// mostListed is how many buckets a report lists.
 	mostListed = 50
 )
@@ -155,7 +160,10 @@ const (
 // New returns the advice for a gateway. seen is nil if there is no trace.
 func New(f Facts, seen *Observed) *Report {
 	r := &Report{Facts: f}
-	m := &model{facts: &f, month: 1}
+	m := &model{facts: &f, month: 1, known: map[string]Measured{}, uses: map[string][]use{}}
+	for _, b := range f.Buckets {
+		m.known[b.Bucket] = b
+	}
 	if seen == nil {
 		r.Notes = append(r.Notes, "No trace was recorded, so this judges by counters and ghost caches alone: nothing is proposed for single buckets, and sizes are compared with twice the size only. Record one with akigw advise --seconds 3600, or with akigw trace record and akigw advise --trace FILE.")
 		r.Now = m.measured()
@@ -177,6 +185,10 @@ func New(f Facts, seen *Observed) *Report {
 		r.Memory, r.Disk, r.Sizes = m.sizes()
 	}
 	r.Buckets = m.buckets()
+	if s := m.summary; s.Counted >= leastReads && math.Abs(share(m.now.Total.Cold, s.Counted)-share(s.Found.Cold, s.Counted)) > differs {
+		r.Notes = append(r.Notes, fmt.Sprintf("The gateway itself served %.1f%% of the counted reads without the upstream, and the replay with its sizes %.1f%%. Moves, purges, pins and restarts are not in a trace, and a disk tier is replayed approximately: other sizes will differ from what is expected of them in the same way.",
+			100-100*share(s.Found.Cold, s.Counted), 100-100*share(m.now.Total.Cold, s.Counted)))
+	}
 	if s := m.summary; s.Lost > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d accesses are missing from the trace, because the machine was too busy to record them.", s.Lost))
 	}
@@ -196,24 +208,37 @@ func (r *Report) bySize(sizes *Proposal, notes []string) {
 // model computes expectations from facts and a trace.
 type model struct {
 	facts   *Facts
+	known   map[string]Measured // Facts.Buckets by name
 	trace   *trace.Trace
+	uses    map[string][]use // the kept accesses by bucket
 	seen    *Observed
 	summary *Summary
 	now     trace.Prediction // with the present sizes
 	month   float64          // by which counts of the trace's counted part are multiplied to get those of 30 days
 }
 
+// use is an access of a trace.
+type use struct {
+	trace.Use
+	counted bool // it is not of the warm-up
+}
+
 // observe replays the trace with the present sizes.
 func (m *model) observe(seen *Observed) {
 	m.seen, m.trace = seen, seen.trace
 	t := seen.trace
+	n, skip := 0, int(warmUp*float64(t.Kept()))
+	for u := range t.Uses() {
+		m.uses[u.Bucket] = append(m.uses[u.Bucket], use{u, n >= skip})
+		n++
+	}
 	m.now = t.Predict(m.facts.Memory.Quota, holds(m.facts.Disk.Quota), warmUp)
 	if counted := t.Took.Seconds() * (1 - warmUp); counted > 0 {
 		m.month = (30 * 24 * time.Hour).Seconds() / counted
 	}
 	m.summary = &Summary{
 		Seconds: t.Took.Seconds(), Reads: t.Recorded.Reads, Objects: t.Objects, Bytes: t.Bytes, Lost: t.Lost, Rate: t.Rate,
-		Counted: m.now.Total.Reads, Unknown: m.now.Unknown, Found: t.Recorded,
+		Counted: m.now.Total.Reads, Unknown: m.now.Unknown, Found: m.now.Recorded,
 	}
 }
 
@@ -272,37 +297,26 @@ func (m *model) measured() Expectation {
 	return Expectation{HitRatio: &hit, HotRatio: &hot, Latency: m.latency(reads)}
 }
 
-// of returns what is known of a bucket.
-func (f *Facts) of(bucket string) Measured {
-	for _, b := range f.Buckets {
-		if b.Bucket == bucket {
-			return b
-		}
-	}
-	return Measured{Bucket: bucket}
-}
-
-// buckets returns the advice for each bucket of the trace.
+// buckets returns the advice for the buckets with the most reads.
 func (m *model) buckets() []Bucket {
-	stats := m.seen.stats()
 	var all []Bucket
 	for name, found := range m.trace.Buckets() {
-		if name == "" { // no name, or one of too many buckets
-			continue
+		if name != "" { // no name, or one of too many buckets
+			all = append(all, Bucket{Name: name, Reads: found.Reads})
 		}
-		s := stats[name]
-		if s == nil {
-			s = &bucketStats{objects: map[uint64]bool{}}
-		}
-		b := Bucket{Name: name, Reads: found.Reads, Writes: s.scale(s.writes), Objects: s.scale(len(s.objects)), Replaced: s.scale(s.replaced)}
-		b.Now = m.expect(m.now.Buckets[name], m.validations(name))
+	}
+	slices.SortFunc(all, func(a, b Bucket) int { return cmp.Or(b.Reads-a.Reads, cmp.Compare(a.Name, b.Name)) })
+	all = all[:min(len(all), mostListed)]
+	for i := range all {
+		b := &all[i]
+		s := m.stats(b.Name)
+		b.Writes, b.Objects, b.Replaced = s.scale(s.writes), s.scale(len(s.objects)), s.scale(s.replaced)
+		b.Now = m.expect(m.now.Buckets[b.Name], m.validations(b.Name))
 		for _, propose := range []func(*Bucket, *bucketStats) *Proposal{m.freshness, m.pins, m.writes} {
-			if p := propose(&b, s); p != nil {
+			if p := propose(b, s); p != nil {
 				b.Proposals = append(b.Proposals, *p)
 			}
 		}
-		all = append(all, b)
 	}
-	slices.SortFunc(all, func(a, b Bucket) int { return cmp.Or(b.Reads-a.Reads, cmp.Compare(a.Name, b.Name)) })
-	return all[:min(len(all), mostListed)]
+	return all
 }

@@ -167,6 +167,25 @@ func TestTooLittleData(t *testing.T) {
 	}
 }
 
+// TestDifferenceIsTold: if the gateway answered otherwise than the replay with its sizes, the report
+// says so.
+func TestDifferenceIsTold(t *testing.T) {
+	for outcome, want := range map[akigw.Outcome]bool{akigw.Cold: true, akigw.Hot: false} {
+		w := newWorkload()
+		for n := range 5000 {
+			a := w.object(n%10, 1000, outcome)
+			if n < 10 {
+				a.Outcome = akigw.Cold
+			}
+			w.Add(a)
+		}
+		r := honest(t, New(facts(1<<20, 0), w.End(0)))
+		if got := strings.Contains(strings.Join(r.Notes, "\n"), "The gateway itself served"); got != want {
+			t.Errorf("recorded as %s: %q", outcome, r.Notes)
+		}
+	}
+}
+
 // TestGhosts: without a trace, twice the size is proposed if the ghost cache says that it is worth it.
 func TestGhosts(t *testing.T) {
 	f := facts(1<<30, 1<<35)

@@ -19,7 +19,7 @@ func (m *model) validations(bucket string) (sum float64) {
 		if bucket != "" && name != bucket {
 			continue
 		}
-		switch b := m.facts.of(name); b.Freshness {
+		switch b := m.known[name]; b.Freshness {
 		case "strict":
 			sum += float64(r.Hot + r.Warm)
 		case "ttl":
@@ -34,18 +34,14 @@ func (m *model) validations(bucket string) (sum float64) {
 // validations where the object had not been used within the ttl, which errs on the safe side.
 func (m *model) validationsFor(bucket string, ttl int64) float64 {
 	confirmed := map[uint64]int64{}
-	n, i, counted := 0, 0, int(warmUp*float64(m.trace.Kept()))
-	for u := range m.trace.Uses() {
-		i++
-		if u.Bucket != bucket {
-			continue
-		}
+	n := 0
+	for _, u := range m.uses[bucket] {
 		last, known := confirmed[u.Object]
 		stale := known && u.At-last >= 1000*ttl
 		if !known || stale || u.Write || u.Replaces {
 			confirmed[u.Object] = u.At
 		}
-		if stale && !u.Write && i > counted {
+		if stale && !u.Write && u.counted {
 			n++
 		}
 	}
@@ -54,7 +50,7 @@ func (m *model) validationsFor(bucket string, ttl int64) float64 {
 
 // freshness proposes a longer ttl for a bucket whose objects were never found to have changed.
 func (m *model) freshness(b *Bucket, s *bucketStats) *Proposal {
-	now := m.facts.of(b.Name)
+	now := m.known[b.Name]
 	if now.Freshness != "strict" && now.Freshness != "ttl" {
 		return nil
 	}

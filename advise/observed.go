@@ -117,17 +117,12 @@ type bucketStats struct {
 const small = 64 << 10
 
 // scale estimates the number among all accesses from that among the kept ones.
-func (s *bucketStats) scale(n int) int { return int(float64(n) / cmp.Or(s.rate, 1)) }
+func (s *bucketStats) scale(n int) int { return int(float64(n) / s.rate) }
 
-// stats looks at the kept accesses by bucket.
-func (o *Observed) stats() map[string]*bucketStats {
-	all := map[string]*bucketStats{}
-	for u := range o.trace.Uses() {
-		s := all[u.Bucket]
-		if s == nil {
-			s = &bucketStats{rate: o.trace.Rate, objects: map[uint64]bool{}}
-			all[u.Bucket] = s
-		}
+// stats looks at the kept accesses of a bucket.
+func (m *model) stats(bucket string) *bucketStats {
+	s := &bucketStats{rate: m.trace.Rate, objects: map[uint64]bool{}}
+	for _, u := range m.uses[bucket] {
 		s.objects[u.Object] = true
 		if u.Replaces {
 			s.replaced++
@@ -140,5 +135,5 @@ func (o *Observed) stats() map[string]*bucketStats {
 			}
 		}
 	}
-	return all
+	return s
 }

@@ -21,7 +21,7 @@ const (
 
 // writes proposes to write a bucket back, and to pack its small objects.
 func (m *model) writes(b *Bucket, s *bucketStats) *Proposal {
-	now := m.facts.of(b.Name)
+	now := m.known[b.Name]
 	through := m.facts.Latency["upstream"]
 	packs := !now.Packs && share(s.smallWrites, s.writes) >= mostlySmall
 	switch {

@@ -44,6 +44,7 @@ type access struct {
 	object       uint64 // hash of its bucket and key
 	at           int64  // milliseconds since 1970
 	length, size int64
+	outcome      akigw.Outcome // as recorded
 	write        bool
 	replaces     bool // the object had another version at the access before
 	// carried means that the tiers had data that this access is the first of the trace to use: it came

@@ -97,6 +97,8 @@ func (t *Trace) replay(policy string, hotBytes, warmBytes int64, warmUp float64,
 type Prediction struct {
 	Total   Result
 	Buckets map[string]Result
+	// Recorded is the result of the same reads at the time of recording.
+	Recorded Result
 	// Unknown is how many reads are not counted, because they are the first of the trace to use data
 	// that the tiers already had when it began: a trace cannot tell which sizes keep such data.
 	Unknown int
@@ -106,39 +108,39 @@ type Prediction struct {
 // are those of all accesses after the warm-up, estimated if Rate is below 1: the misses are those of
 // the sample, scaled up, because a very popular object may be in the sample or not, but misses once.
 func (t *Trace) Predict(hotBytes, warmBytes int64, warmUp float64) Prediction {
-	results, unknown := make([]Result, len(t.buckets)), make([]int, len(t.buckets))
+	results, recorded, unknown := make([]Result, len(t.buckets)), make([]Result, len(t.buckets)), make([]int, len(t.buckets))
 	_ = t.replay("akigw", hotBytes, warmBytes, warmUp, func(a *access, outcome akigw.Outcome, length, bytes int64, requests int) {
 		if a.carried {
 			unknown[a.bucket]++
 			return
 		}
 		results[a.bucket].add(outcome, length, bytes, requests)
+		recorded[a.bucket].count(a.outcome, length)
 	}) // the policy exists
 	p := Prediction{Buckets: make(map[string]Result, len(t.buckets))}
 	for n, b := range t.buckets {
-		r, u := results[n], unknown[n]
+		r, was, u := results[n], recorded[n], unknown[n]
 		if t.Rate < 1 {
-			r, u = r.scaled(1/t.Rate, b.recorded, 1-warmUp), int(float64(u)/t.Rate)
-			r.Hot = max(r.Hot-u, 0)
-			r.Reads = r.Hot + r.Warm + r.Cold
+			u = int(float64(u) / t.Rate)
+			reads := max(int((1-warmUp)*float64(b.recorded.Reads))-u, 0)
+			r, was = r.scaled(1/t.Rate, reads), was.scaled(1/t.Rate, reads)
 		}
 		p.Buckets[b.name] = r
 		p.Unknown += u
 		p.Total.sum(r)
+		p.Recorded.sum(was)
 	}
 	return p
 }
 
-// scaled returns r with its misses times a factor. The rest of the given share of the recorded reads
-// are hits.
-func (r Result) scaled(factor float64, recorded Result, share float64) Result {
+// scaled returns a result of so many reads, with the misses of r times a factor. The rest are hits.
+func (r Result) scaled(factor float64, reads int) Result {
 	times := func(n int) int { return int(factor * float64(n)) }
-	reads := int(share * float64(recorded.Reads))
 	cold := min(times(r.Cold), reads)
 	warm := min(times(r.Warm), reads-cold)
 	return Result{
 		Reads: reads, Hot: reads - warm - cold, Warm: warm, Cold: cold, UpstreamReads: times(r.UpstreamReads),
-		UpstreamBytes: int64(factor * float64(r.UpstreamBytes)), Bytes: int64(share * float64(recorded.Bytes)),
+		UpstreamBytes: int64(factor * float64(r.UpstreamBytes)), Bytes: int64(factor * float64(r.Bytes)),
 	}
 }
 

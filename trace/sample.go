@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Sample collects accesses for replays in bounded memory: about 64 bytes for each block that was
+// Sample collects accesses for replays in bounded memory: about 150 bytes for each block that was
 // used. It keeps either all accesses of an object or none, by the hash of the object's name. Whenever
 // it is full, it halves the share of the objects that it keeps (Waldspurger et al., FAST 2015: SHARDS).
 // It must not be used concurrently.
@@ -81,7 +81,7 @@ func (s *Sample) bucket(name string) int {
 // keep adds the steps of an access.
 func (s *Sample) keep(a *Access, id string, object uint64, bucket int) {
 	t := &s.trace
-	kept := access{step: len(t.steps), bucket: bucket, object: object, at: a.At, length: a.Length, size: a.Size, write: a.Write}
+	kept := access{step: len(t.steps), bucket: bucket, object: object, at: a.At, length: a.Length, size: a.Size, outcome: a.Outcome, write: a.Write}
 	if before, ok := s.current[object]; ok && before.etag != a.Version {
 		kept.replaces = true
 		s.replaced(before)

@@ -18,7 +18,7 @@ func read(bucket string, key int, outcome akigw.Outcome) *Access {
 // TestSampleIsLikeTheWhole: of a trace that is too long, objects are kept whole or not at all, and what
 // tiers of other sizes would hit is predicted about as by the whole trace.
 func TestSampleIsLikeTheWhole(t *testing.T) {
-	const objects, reads, most = 20_000, 200_000, 1 << 16
+	const objects, reads, most = 20_000, 200_000, 1 << 17
 	random := testkit.Random(t)
 	z := zipf.New(objects, 0.8)
 	whole, sample := NewSample(0), NewSample(most)
@@ -45,7 +45,7 @@ func TestSampleIsLikeTheWhole(t *testing.T) {
 			want, got := all.Predict(size/2, size, 0.5), some.Predict(size/2, size, 0.5)
 			exact, estimated := float64(of(want.Total))/float64(want.Total.Reads), float64(of(got.Total))/float64(got.Total.Reads)
 			t.Logf("1/%d of the data, %s: %.3f, estimated %.3f", share, name, exact, estimated)
-			if math.Abs(exact-estimated) > 0.03 {
+			if math.Abs(exact-estimated) > 0.05 {
 				t.Errorf("1/%d of the data, %s: %.3f, estimated %.3f", share, name, exact, estimated)
 			}
 			if len(got.Buckets) != 2 {
@@ -65,6 +65,9 @@ func TestPredictLeavesOutWhatCameBefore(t *testing.T) {
 	p := s.Trace(0).Predict(1<<20, 0, 0)
 	if want := (Result{Reads: 3, Hot: 2, Cold: 1, UpstreamBytes: 2 << 10, UpstreamReads: 1, Bytes: 6 << 10}); p.Total != want || p.Unknown != 1 {
 		t.Errorf("%+v, %d unknown; want %+v and 1", p.Total, p.Unknown, want)
+	}
+	if want := (Result{Reads: 3, Hot: 2, Cold: 1, Bytes: 6 << 10}); p.Recorded != want {
+		t.Errorf("recorded %+v, want %+v", p.Recorded, want)
 	}
 	if p.Buckets["b"] != p.Total {
 		t.Errorf("by bucket: %+v", p.Buckets)
