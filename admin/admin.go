@@ -14,6 +14,7 @@ import (
 
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/compare"
+	"github.com/akidb/akigw/advise"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/listen"
@@ -93,6 +94,8 @@ type Options struct {
 	}
 	// Traces records accesses, as an observer of the store; nil records none.
 	Traces *trace.Recorder
+	// Validations counts what the upstream answers to validations; nil: they are not counted.
+	Validations *advise.Validations
 	// Audit records changes; nil records them in the log only.
 	Audit *Audit
 	// Faults is the layer in which an operator may set faults; nil if faults are not enabled.

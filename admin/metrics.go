@@ -21,6 +21,8 @@ var families = []family{
 	{"akigw_build_info", "version", "1, with the version of the program"},
 	{"akigw_gateway_requests_total", "op, status", "requests by S3 API name and HTTP status; op is none for requests that could not be routed"},
 	{"akigw_gateway_request_seconds", "kind", "time from a request's head to the last byte of the response; kind is read (GET and HEAD of objects), write, list or other"},
+	{"akigw_gateway_get_seconds", "outcome", "time from the head of a GetObject to the last byte of a successful response, by the slowest tier that it needed: hot, warm or cold; overlay: served from pending writes; stale: served while the upstream did not respond"},
+	{"akigw_gateway_put_seconds", "commit", "time from the head of a PutObject to the last byte of a successful response, by what acknowledged it: journal or upstream"},
 	{"akigw_gateway_sent_bytes_total", "", "bytes of response bodies sent to clients"},
 	{"akigw_gateway_received_bytes_total", "", "bytes of request bodies of known length, as received"},
 	{"akigw_gateway_panics_total", "", "requests whose handler panicked: a bug, please report it"},

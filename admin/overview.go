@@ -63,7 +63,7 @@ type counted struct {
 	values map[string]float64
 }
 
-// countedNow reads the counters that an Overview needs.
+// countedNow reads the counters that an Overview and an advice need.
 func (s *Server) countedNow() counted {
 	var text bytes.Buffer
 	s.metrics.WritePrometheus(&text)
@@ -81,9 +81,9 @@ func (s *Server) countedNow() counted {
 	return c
 }
 
-// overviewed reports whether an Overview needs a metric.
+// overviewed reports whether countedNow reads a metric.
 func overviewed(line string) bool {
-	for _, prefix := range [...]string{"akigw_gateway_", "akigw_cold_", "akigw_tiers_reads_total"} {
+	for _, prefix := range [...]string{"akigw_gateway_", "akigw_cold_", "akigw_tiers_reads_total", "akigw_tiers_lookups"} {
 		if strings.HasPrefix(line, prefix) {
 			return true
 		}

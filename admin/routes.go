@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"github.com/akidb/akigw/compare"
+	"github.com/akidb/akigw/advise"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/trace"
@@ -68,6 +69,7 @@ func (s *Server) ownRoutes() []route {
 			Purged int `json:"purged"`
 		}{}},
 		{path: "/api/v1/trace", private: true, handle: s.recordTrace, summary: "Accesses to the tiers as they happen: trace.Access between headers", query: append([]param{{"nameless", "true: leave out names and ETags", false}}, ofSeconds...), answer: trace.Access{}, stream: lines},
+		{path: "/api/v1/advice", private: true, handle: s.advice, summary: "Proposals for the configuration, from metrics, ghost caches and a trace: docs/sizing.md", query: []param{{"seconds", "how long to record accesses first; default: no trace is used", false}}, answer: advise.Report{}},
 
 		{path: "/api/v1/dead-letters", handle: s.deadLetters, summary: "Writes that could not be uploaded", answer: []writeback.DeadLetter{}},
 		{path: "/api/v1/dead-letters/retry", method: post, query: ofLetter, summary: "Retry a dead letter", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.Writes.DeadLetters.Retry(r.Context(), id) })},

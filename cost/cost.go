@@ -103,9 +103,9 @@ func (c *Counts) Add(o Counts) {
 	c.Out += o.Out
 }
 
-// Price returns what the counted requests and bytes cost.
-func (c *Counts) Price(p *Config) float64 {
-	return float64(c.Reads)/1000*p.Reads + float64(c.Writes)/1000*p.Thousands + float64(c.Out)/(1<<30)*p.GiBOut
+// Price returns what requests and bytes cost, in the currency of the price list.
+func (c *Config) Price(n Counts) float64 {
+	return float64(n.Reads)/1000*c.Reads + float64(n.Writes)/1000*c.Thousands + float64(n.Out)/(1<<30)*c.GiBOut
 }
 
 // Ledger counts by bucket. The zero value is ready; all methods may be called from any
@@ -330,7 +330,7 @@ func (b *Book) Report() Report {
 		line(name).Upstream = n
 	}
 	price := func(l *Line) {
-		l.Without, l.With = l.Clients.Price(&b.prices), l.Upstream.Price(&b.prices)
+		l.Without, l.With = b.prices.Price(l.Clients), b.prices.Price(l.Upstream)
 		l.Saved = l.Without - l.With
 	}
 	for _, l := range lines {

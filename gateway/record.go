@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/cost"
 )
 
@@ -21,6 +23,8 @@ type counters struct {
 	sent, received *metrics.Counter // bytes of bodies
 	// seconds measures the time from the request's head to the last byte of the response, by kind.
 	seconds map[string]*metrics.PrometheusHistogram
+	// gets and puts measure the same of GetObject by outcome, and of PutObject by commit.
+	gets, puts map[string]*metrics.PrometheusHistogram
 	// requests are the counters by operation and status; formatting their names on every request
 	// would be expensive.
 	requests sync.Map // requestLabels -> *metrics.Counter
@@ -32,7 +36,7 @@ type requestLabels struct {
 }
 
 func newCounters(set *metrics.Set) *counters {
-	c := &counters{set: set, seconds: map[string]*metrics.PrometheusHistogram{},
+	c := &counters{set: set, seconds: map[string]*metrics.PrometheusHistogram{}, gets: map[string]*metrics.PrometheusHistogram{}, puts: map[string]*metrics.PrometheusHistogram{},
 		panics:   set.GetOrCreateCounter("akigw_gateway_panics_total"),
 		sent:     set.GetOrCreateCounter("akigw_gateway_sent_bytes_total"),
 		received: set.GetOrCreateCounter("akigw_gateway_received_bytes_total"),
@@ -42,7 +46,35 @@ func newCounters(set *metrics.Set) *counters {
 	for _, kind := range []string{"read", "write", "list", "other"} {
 		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, bounds)
 	}
+	for _, outcome := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
+		c.gets[string(outcome)] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_get_seconds{outcome="`+string(outcome)+`"}`, bounds)
+	}
+	for _, commit := range []string{"journal", "upstream"} {
+		c.puts[commit] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_put_seconds{commit="`+commit+`"}`, bounds)
+	}
 	return c
+}
+
+// served measures a GetObject by what served it, and a PutObject by what acknowledged it, if it
+// succeeded.
+func (c *counters) served(x *exchange, seconds float64) {
+	all, name, by := c.gets, "x-akigw-cache", ""
+	switch x.op {
+	case "PutObject":
+		all, name, by = c.puts, "x-akigw-commit", "upstream" // that is what an answer without the header means
+	case "GetObject":
+	default:
+		return
+	}
+	if x.answer.status >= http.StatusMultipleChoices {
+		return
+	}
+	if value := x.answer.Header()[name]; len(value) > 0 { // as wireNames has spelt it
+		by = value[0]
+	}
+	if h := all[by]; h != nil {
+		h.Update(seconds)
+	}
 }
 
 // request returns the counter of an operation and a status.
@@ -87,6 +119,7 @@ func (l *recorder) record(x *exchange) {
 	w, took := &x.answer, time.Since(x.answer.started)
 	l.counters.request(x.op, w.status).Inc()
 	l.counters.seconds[kindOf(x.op)].Update(took.Seconds())
+	l.counters.served(x, took.Seconds())
 	l.counters.sent.AddInt64(w.bytes)
 	l.counters.received.AddInt64(max(0, x.request.ContentLength))
 	if c := x.answer.call; l.costs != nil && c != nil {

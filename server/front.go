@@ -108,7 +108,7 @@ func openOperator(c *Config, s *storage, keyring *access.Keyring, i *instruments
 	users := c.users()
 	c.Admin.Metrics = i.metrics
 	handler := admin.New(admin.Options{
-		Config: c.Admin, Store: s.store, Writes: s.writes, Placement: s.placement, Snapshots: s.snapshots, Rules: s.rules, Traces: s.traces,
+		Config: c.Admin, Store: s.store, Writes: s.writes, Placement: s.placement, Snapshots: s.snapshots, Rules: s.rules, Traces: s.traces, Validations: s.validated,
 		Access: &users, Costs: i.costs, Compare: s.compare, Shadow: i.shadow, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready,
 		Keys: access.Admins{Keyring: keyring}, Region: c.Gateway.Region, Version: c.Version, Log: i.log,
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/akidb/akigw/compare"
+	"github.com/akidb/akigw/advise"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
@@ -24,6 +25,7 @@ type storage struct {
 	writes    *writeback.WriteBack
 	placement *placement.Placement
 	traces    *trace.Recorder
+	validated *advise.Validations
 	snapshots *snapshot.Store
 	compare   *compare.Comparer
 }
@@ -77,10 +79,10 @@ func (s *storage) openTiers(c *Config, i *instruments, opened *closers) error {
 	}
 	opened.add(pending.Close)
 	accesses, pins := placement.NewAccesses(), placement.OpenPins(c.path("tiers"), i.log)
-	s.traces = new(trace.Recorder)
+	s.traces, s.validated = new(trace.Recorder), advise.NewValidations()
 	s.store, err = tiers.New(tiers.Options{
 		Config: c.Cache, Rules: s.rules, Dir: c.path("warm"), Upstream: s.upstream, Overlay: pending, Pins: pins,
-		Observers: []tiers.Observer{accesses, s.traces}, Log: i.log, Metrics: i.metrics,
+		Observers: []tiers.Observer{accesses, s.traces}, Validations: s.validated, Log: i.log, Metrics: i.metrics,
 	})
 	if err != nil {
 		return err

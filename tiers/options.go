@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -26,6 +27,8 @@ type Options struct {
 	Pins Pins
 	// Observers are called for each access, in this order.
 	Observers []Observer
+	// Validations is told the result of each validation; nil: nobody is.
+	Validations Validations
 	// Log is for what an operator has to know; nil: nothing is logged.
 	Log *slog.Logger
 	// Metrics is the set of the store's metrics; nil: a private one.
@@ -63,6 +66,14 @@ type Pins interface {
 // at once.
 type Observer interface {
 	Accessed(a Access)
+}
+
+// Validations is told what the upstream answered when it was asked whether a cached object is still
+// current. It is called on a goroutine on which requests wait, so it must return at once.
+type Validations interface {
+	// Validated reports whether an object of a bucket had not changed since it was cached, and how long
+	// the upstream took to say so. A refusal counts as a change: it confirms nothing.
+	Validated(bucket string, unchanged bool, took time.Duration)
 }
 
 // Access is one read of an object through the store, or one write into it. Reads of pending writes

@@ -78,6 +78,7 @@ func New(o Options) (*Store, error) {
 	fetcher := newFetcher(c, o.Upstream, background)
 	changes := &changes{directory: d, openings: fetcher, revisions: revised, tasks: background, observers: o.Observers, uploads: uploads, predictions: predictions}
 	validator := newValidator(c, o.Upstream, background, newFollower(c, o.Upstream, background, changes.Changed), predictions)
+	validator.results = o.Validations
 	source := &source{
 		catalog: c, fetcher: fetcher, validator: validator, upstream: o.Upstream, observers: o.Observers,
 		copies: newWindows(int64(o.Config.FillBytes), c.counters),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
@@ -22,8 +23,9 @@ type validator struct {
 	follower    *follower
 	predictions *predictions
 	pages       *pages
-	silence     Silence   // nil if the upstream does not detect that it has stopped responding
-	bare304     originSet // upstreams whose 304 has no Last-Modified: ask without a condition
+	results     Validations // nil: nobody is told
+	silence     Silence     // nil if the upstream does not detect that it has stopped responding
+	bare304     originSet   // upstreams whose 304 has no Last-Modified: ask without a condition
 
 	mu   sync.Mutex
 	next map[akigw.Key]*validation // by key with a running validation; nil if no other follows; guarded by mu
@@ -113,7 +115,11 @@ func (v *validator) carryOut(q *validation) {
 		if newest, _ := v.lookup(key); newest != nil {
 			q.known = newest
 		}
+		asked := time.Now()
 		q.entry, q.err = v.confirmed(&cold.FlowContext{Context: v.tasks.ctx, Flow: q.flow}, q.known)
+		if v.results != nil && q.err == nil {
+			v.results.Validated(key.Bucket, q.entry != nil && q.entry.extent == q.known.extent, time.Since(asked))
+		}
 		next := v.following(key)
 		close(q.done)
 		q = next

@@ -2,14 +2,11 @@ package trace
 
 import (
 	"bufio"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
 )
@@ -19,23 +16,40 @@ type Trace struct {
 	// Recorded is the result of the accesses at the time of recording.
 	Recorded Result
 	// Objects is how many objects were accessed, and Bytes the total size of all distinct blocks
-	// that were: tiers of that size never fetch a block twice.
+	// that were: tiers of that size never fetch a block twice. Both are estimates if Rate is below 1.
 	Objects int
 	Bytes   int64
 	// Took is the time between the first and the last access. Lost is how many accesses are
 	// missing.
 	Took time.Duration
 	Lost int64
+	// Rate is the share of the objects whose accesses are kept, chosen by the hash of their names; 1
+	// for all.
+	Rate float64
 
 	steps    []step
 	accesses []access
+	buckets  []bucket
+}
+
+// bucket is what a Trace knows of all accesses of a bucket, kept or not.
+type bucket struct {
+	name     string
+	recorded Result
 }
 
 // access is what a replay needs of an Access: its first step, and how much was requested.
 type access struct {
-	step   int
-	length int64
-	write  bool
+	step, bucket int
+	object       uint64 // hash of its bucket and key
+	at           int64  // milliseconds since 1970
+	length, size int64
+	outcome      akigw.Outcome // as recorded
+	write        bool
+	replaces     bool // the object had another version at the access before
+	// carried means that the tiers had data that this access is the first of the trace to use: it came
+	// to them before the trace began.
+	carried bool
 }
 
 // step is the use of one block of one version of an object, or the end of that version.
@@ -81,37 +95,40 @@ const maxLine = 64 << 10
 // Read reads a trace. It fails if the trace is malformed, has another version of the format, or is
 // cut off.
 func Read(from io.Reader) (*Trace, error) {
+	s := NewSample(0)
+	lost, err := Each(from, s.Add)
+	if err != nil {
+		return nil, err
+	}
+	return s.Trace(lost), nil
+}
+
+// Each calls yield with each access of a recorded trace, which is valid until yield returns, and
+// returns how many accesses are missing. Its errors are those of Read; some accesses may have been
+// yielded by then.
+func Each(from io.Reader, yield func(*Access)) (lost int64, err error) {
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, maxLine)
-	l := loader{trace: &Trace{}, current: map[string]version{}, seen: map[uint64]bool{}}
+	l := loader{yield: yield}
 	for n := 1; lines.Scan(); n++ {
 		if err := l.line(n, lines.Bytes()); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("the trace: %w", err)
+		return 0, fmt.Errorf("the trace: %w", err)
 	}
 	if !l.whole {
-		return nil, errors.New("the trace is cut off: its last line is missing")
+		return 0, errors.New("the trace is cut off: its last line is missing")
 	}
-	l.trace.Took = time.Duration(l.last-l.first) * time.Millisecond
-	return l.trace, nil
+	return l.lost, nil
 }
 
-// loader builds a Trace line by line.
+// loader parses a trace line by line.
 type loader struct {
-	trace       *Trace
-	current     map[string]version // of each object
-	seen        map[uint64]bool    // blocks used so far
-	first, last int64              // times of the first and last access
-	whole       bool               // the previous line was a Header with Lost
-}
-
-// version is a version of an object.
-type version struct {
-	etag        string
-	size, block int64
+	yield func(*Access)
+	lost  int64
+	whole bool // the previous line was a Header with Lost
 }
 
 // line parses line n of the trace.
@@ -129,7 +146,7 @@ func (l *loader) line(n int, raw []byte) error {
 	case v != 0 && v != Version:
 		return fmt.Errorf("the trace has format %d, and this program reads %d", v, Version)
 	case line.Lost != nil:
-		l.trace.Lost, l.whole = *line.Lost, true
+		l.lost, l.whole = *line.Lost, true
 		return nil
 	case v != 0:
 		return nil
@@ -139,47 +156,6 @@ func (l *loader) line(n int, raw []byte) error {
 	if a.Block <= 0 || a.Size < 0 || a.Start < 0 || a.Length < 0 || a.Start > a.Size || a.Length > a.Size-a.Start {
 		return fmt.Errorf("line %d of the trace: bytes %d to %d of an object of %d, blocks of %d", n, a.Start, a.Start+a.Length, a.Size, a.Block)
 	}
-	l.access(a)
+	l.yield(a)
 	return nil
-}
-
-// access adds the steps of an access.
-func (l *loader) access(a *Access) {
-	t := l.trace
-	l.first, l.last = cmp.Or(l.first, a.At), max(l.last, a.At)
-	id := cmp.Or(a.ID, a.Bucket+"/"+a.Key)
-	if before, ok := l.current[id]; ok && before.etag != a.Version {
-		l.replaced(id, before)
-	} else if !ok {
-		t.Objects++
-	}
-	l.current[id] = version{a.Version, a.Size, a.Block}
-	t.accesses = append(t.accesses, access{len(t.steps), a.Length, a.Write})
-	if !a.Write {
-		t.Recorded.count(a.Outcome, a.Length)
-	}
-	for n := a.Start / a.Block; n == a.Start/a.Block || n*a.Block < a.Start+a.Length; n++ { // an empty object has one block
-		s := step{block: blockID(id, a.Version, n), bytes: min(a.Block, a.Size-n*a.Block), noMemory: a.NoMemory, noDisk: a.NoDisk}
-		if !l.seen[s.block] {
-			l.seen[s.block] = true
-			t.Bytes += s.bytes
-		}
-		t.steps = append(t.steps, s)
-	}
-}
-
-// replaced adds the end of the used blocks of a version.
-func (l *loader) replaced(id string, v version) {
-	for n := range (v.size + v.block - 1) / v.block {
-		if block := blockID(id, v.etag, n); l.seen[block] {
-			l.trace.steps = append(l.trace.steps, step{block: block, replaced: true})
-		}
-	}
-}
-
-// blockID returns a number for a block of a version of an object.
-func blockID(id, version string, n int64) uint64 {
-	d := xxhash.New()
-	fmt.Fprintf(d, "%s\x00%s\x00%d", id, version, n) // a hash never fails
-	return d.Sum64()
 }

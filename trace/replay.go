@@ -56,26 +56,98 @@ func newSimulation(policy string, steps []step, hotBytes, warmBytes int64) (*sim
 
 // Replay returns what the result of the reads would have been under a policy (see Policies) with
 // tiers of hotBytes and warmBytes that are empty at first. The first warmUp of the accesses, 0 to
-// 1, fill the tiers and are not counted.
+// 1, fill the tiers and are not counted. If Rate is below 1, the tiers are scaled down by it, and the
+// result is that of the kept accesses.
 func (t *Trace) Replay(policy string, hotBytes, warmBytes int64, warmUp float64) (result Result, err error) {
-	s, err := newSimulation(policy, t.steps, hotBytes, warmBytes)
+	err = t.replay(policy, hotBytes, warmBytes, warmUp, func(_ *access, outcome akigw.Outcome, length, bytes int64, requests int) {
+		result.add(outcome, length, bytes, requests)
+	})
+	return result, err
+}
+
+// add counts a read and what it fetched from the upstream.
+func (r *Result) add(outcome akigw.Outcome, length, bytes int64, requests int) {
+	r.count(outcome, length)
+	r.UpstreamBytes += bytes
+	r.UpstreamReads += requests
+}
+
+// replay calls count with each read after the warm-up.
+func (t *Trace) replay(policy string, hotBytes, warmBytes int64, warmUp float64, count func(a *access, outcome akigw.Outcome, length, bytes int64, requests int)) error {
+	scaled := func(bytes int64) int64 { return int64(float64(bytes) * t.Rate) }
+	s, err := newSimulation(policy, t.steps, scaled(hotBytes), scaled(warmBytes))
 	if err != nil {
-		return result, err
+		return err
 	}
 	skip := int(warmUp * float64(len(t.accesses)))
-	for i, a := range t.accesses {
-		end := len(t.steps)
+	for i := range t.accesses {
+		a, end := &t.accesses[i], len(t.steps)
 		if i+1 < len(t.accesses) {
 			end = t.accesses[i+1].step
 		}
 		outcome, bytes, requests := s.access(a.step, end)
 		if !a.write && i >= skip {
-			result.count(outcome, a.length)
-			result.UpstreamBytes += bytes
-			result.UpstreamReads += requests
+			count(a, outcome, a.length, bytes, requests)
 		}
 	}
-	return result, nil
+	return nil
+}
+
+// Prediction says what tiers of given sizes would answer.
+type Prediction struct {
+	Total   Result
+	Buckets map[string]Result
+	// Recorded is the result of the same reads at the time of recording.
+	Recorded Result
+	// Unknown is how many reads are not counted, because they are the first of the trace to use data
+	// that the tiers already had when it began: a trace cannot tell which sizes keep such data.
+	Unknown int
+}
+
+// Predict is Replay with this program's policy for choosing the sizes of a running gateway. Numbers
+// are those of all accesses after the warm-up, estimated if Rate is below 1: the misses are those of
+// the sample, scaled up, because a very popular object may be in the sample or not, but misses once.
+func (t *Trace) Predict(hotBytes, warmBytes int64, warmUp float64) Prediction {
+	results, recorded, unknown := make([]Result, len(t.buckets)), make([]Result, len(t.buckets)), make([]int, len(t.buckets))
+	_ = t.replay("akigw", hotBytes, warmBytes, warmUp, func(a *access, outcome akigw.Outcome, length, bytes int64, requests int) {
+		if a.carried {
+			unknown[a.bucket]++
+			return
+		}
+		results[a.bucket].add(outcome, length, bytes, requests)
+		recorded[a.bucket].count(a.outcome, length)
+	}) // the policy exists
+	p := Prediction{Buckets: make(map[string]Result, len(t.buckets))}
+	for n, b := range t.buckets {
+		r, was, u := results[n], recorded[n], unknown[n]
+		if t.Rate < 1 {
+			u = int(float64(u) / t.Rate)
+			reads := max(int((1-warmUp)*float64(b.recorded.Reads))-u, 0)
+			r, was = r.scaled(1/t.Rate, reads), was.scaled(1/t.Rate, reads)
+		}
+		p.Buckets[b.name] = r
+		p.Unknown += u
+		p.Total.sum(r)
+		p.Recorded.sum(was)
+	}
+	return p
+}
+
+// scaled returns a result of so many reads, with the misses of r times a factor. The rest are hits.
+func (r Result) scaled(factor float64, reads int) Result {
+	times := func(n int) int { return int(factor * float64(n)) }
+	cold := min(times(r.Cold), reads)
+	warm := min(times(r.Warm), reads-cold)
+	return Result{
+		Reads: reads, Hot: reads - warm - cold, Warm: warm, Cold: cold, UpstreamReads: times(r.UpstreamReads),
+		UpstreamBytes: int64(factor * float64(r.UpstreamBytes)), Bytes: int64(factor * float64(r.Bytes)),
+	}
+}
+
+// sum adds another result.
+func (r *Result) sum(o Result) {
+	r.Reads, r.Hot, r.Warm, r.Cold = r.Reads+o.Reads, r.Hot+o.Hot, r.Warm+o.Warm, r.Cold+o.Cold
+	r.UpstreamBytes, r.UpstreamReads, r.Bytes = r.UpstreamBytes+o.UpstreamBytes, r.UpstreamReads+o.UpstreamReads, r.Bytes+o.Bytes
 }
 
 // access replays the steps from first up to end. It returns the slowest tier that they needed, and

@@ -207,6 +207,25 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// TestAdvice: advice comes with a trace and without one. A gateway that nobody uses gets none, and the
+// report says why.
+func TestAdvice(t *testing.T) {
+	c := gateway(t, nil)
+	for seconds, want := range map[float64]string{0: "No trace was recorded", 0.1: "too little data"} {
+		r, err := c.Advice(t.Context(), seconds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(r.Notes, "\n"), want) || r.Sizes != nil || r.TOML != "" || r.Facts.Memory.Quota != 1<<20 || r.Facts.Disk.Quota != 64<<20 || r.Facts.Prices != cost.Default() {
+			t.Errorf("%g seconds: %+v", seconds, r)
+		}
+	}
+	var refused *Error
+	if _, err := c.Advice(t.Context(), -1); !errors.As(err, &refused) || refused.Status != 400 {
+		t.Errorf("-1 seconds: %v", err)
+	}
+}
+
 // TestKeys: a key is presented only where it is required, and errors say what to do.
 func TestKeys(t *testing.T) {
 	asked := 0

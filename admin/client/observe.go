@@ -13,6 +13,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/compare"
+	"github.com/akidb/akigw/advise"
 	"github.com/akidb/akigw/cost"
 )
 
@@ -79,6 +80,12 @@ func (c *Client) Logs(ctx context.Context, yield func(record []byte) error) erro
 func (c *Client) Trace(ctx context.Context, seconds float64, nameless bool) (io.ReadCloser, error) {
 	query := url.Values{"seconds": {strconv.FormatFloat(seconds, 'f', -1, 64)}, "nameless": {strconv.FormatBool(nameless)}}
 	return c.send(ctx, request{path: "/api/v1/trace", query: query, private: true})
+}
+
+// Advice returns proposals for the gateway's configuration. If seconds is not 0, the gateway records its
+// accesses for so long first. It requires a key.
+func (c *Client) Advice(ctx context.Context, seconds float64) (*advise.Report, error) {
+	return get[*advise.Report](ctx, c, request{path: "/api/v1/advice", query: url.Values{"seconds": {strconv.FormatFloat(seconds, 'f', -1, 64)}}, private: true})
 }
 
 // Profile fetches a profile of the gateway in pprof format, or an execution trace. kind is cpu, heap,

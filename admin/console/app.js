@@ -150,7 +150,7 @@ const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / va
 
 const pages = {
   "": ["Overview", overview], tiers: ["Tiers", tiers], writes: ["Writes", writes], dead: ["Dead letters", dead], snapshots: ["Snapshots", snapshots],
-  rules: ["Rules", rules], compare: ["Compare", compare], cost: ["Cost", cost], shadow: ["Shadow", shadow], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
+  rules: ["Rules", rules], compare: ["Compare", compare], cost: ["Cost", cost], shadow: ["Shadow", shadow], advice: ["Advice", advice], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
 };
 
 function overview(main) {
@@ -387,6 +387,56 @@ function shadow(main) {
   load();
   let ticks = 0;
   return () => { if (++ticks % 5 === 0) load(); };
+}
+
+// curves draws values over the size of a tier, on a logarithmic scale. A line is [name, class, points]; marks are the
+// proposed sizes.
+function curves(title, format, value, most, lines, marks) {
+  lines = lines.filter(([, , points]) => points?.length);
+  const sizes = lines.flatMap(([, , points]) => points.map((p) => p.bytes));
+  const least = Math.min(...sizes), steps = Math.max(1, Math.log2(Math.max(...sizes) / least));
+  const x = (n) => 120 * Math.min(1, Math.max(0, Math.log2(n / least) / steps)), y = (v) => 98 - 94 * Math.min(1, Math.max(0, v / most));
+  const svg = h("svg", { class: "chart", viewBox: "0 0 120 100", preserveAspectRatio: "none", role: "img", "aria-label": `${title}, by the size of a tier` },
+    h("line", { x1: 0, x2: 120, y1: 99, y2: 99 }), marks.map((n) => h("line", { x1: x(n), x2: x(n), y1: 4, y2: 99, "stroke-dasharray": "4 3" })),
+    lines.map(([, kind, points]) => h("path", { d: points.map((p, i) => `${i ? "L" : "M"}${x(p.bytes)} ${y(value(p))}`).join(""), class: `s-${kind}` })));
+  return card(h("h2", null, title), h("div", { class: "plot" }, h("span", { class: "top" }, `${format(most)} max`), svg, h("div", { class: "along" }, h("span", null, bytes(least)), h("span", null, bytes(Math.max(...sizes))))),
+    h("ul", { class: "legend" }, lines.map(([name, kind]) => h("li", null, h("i", { class: `b-${kind}` }), name))));
+}
+
+function advice(main) {
+  const time = h("input", { type: "number", min: "0", max: "86400", value: "60", required: true });
+  const out = h("div");
+  const expected = (e, currency) => [
+    e.hit_ratio === undefined ? null : `${percent(e.hit_ratio)} of reads need nothing from the upstream`, e.hot_ratio === undefined ? null : `${percent(e.hot_ratio)} are served from memory`,
+    e.latency_ms === undefined ? null : `${ms(e.latency_ms)} on average`, e.cost_per_month === undefined ? null : `${money(e.cost_per_month, currency)} in 30 days for requests to the upstream`,
+  ].filter(Boolean).join("; ") || "unknown";
+  const proposal = (p, currency) => [h("h3", null, p.kind), h("p", null, p.why), h("p", null, h("strong", null, "Then: "), expected(p.expect, currency)), p.caution ? h("p", { class: "caution" }, p.caution) : null];
+  const show = (r) => {
+    const currency = r.measured.prices.currency, t = r.trace;
+    const memory = r.memory_curve ?? [], disk = r.disk_curve ?? [];
+    const marks = r.sizes && memory.length ? [r.sizes.memory_bytes, r.sizes.disk_bytes].filter(Boolean) : [];
+    const lines = [["memory alone", "hot", memory], ["disk, below the proposed memory", "cold", disk]];
+    const saved = Math.max(1e-6, ...memory.concat(disk).map((p) => p.saved_per_month));
+    out.replaceChildren(
+      card(h("h2", null, "Sizes"), h("p", { class: "note" }, t ? `A trace of ${seconds(t.seconds)}: ${count(t.reads)} reads of ${count(t.objects)} objects with ${bytes(t.bytes)} of distinct data. ${count(t.counted_reads)} reads count.` : `Counters since ${when(r.measured.since)}, without a trace.`),
+        h("p", null, `Now: memory ${bytes(r.measured.memory.quota_bytes)}, disk ${bytes(r.measured.disk.quota_bytes)}. ${expected(r.now, currency)}.`),
+        r.sizes ? [h("p", null, h("strong", null, `Proposed: memory ${bytes(r.sizes.memory_bytes ?? 0)}, disk ${bytes(r.sizes.disk_bytes ?? 0)}.`)), proposal(r.sizes, currency).slice(1)] : null,
+        (r.notes ?? []).map((n) => h("p", { class: "note" }, n))),
+      memory.length ? h("div", { class: "wide" }, curves("Reads that miss", percent, (p) => 1 - p.hit_ratio, 1, lines, marks), curves("Saved in 30 days", (n) => money(n, currency), (p) => p.saved_per_month, saved, lines, marks)) : "",
+      ...(r.by_bucket ?? []).map((b) => card(h("h2", null, `Bucket ${b.name}`), h("p", { class: "note" }, `${count(b.reads)} reads and ${count(b.writes)} writes of ${count(b.objects)} objects. ${expected(b.now, currency)}.`),
+        (b.proposals ?? []).map((p) => proposal(p, currency)), (b.notes ?? []).map((n) => h("p", { class: "note" }, n)))),
+      r.toml ? card(h("h2", null, "To paste into the configuration"), h("pre", null, r.toml)) : card(h("p", null, "No change is proposed.")));
+  };
+  const record = h("button", { class: "main" }, "Advise");
+  main.append(h("h1", null, "Advice"), card(h("p", { class: "note" }, "Proposes sizes, freshness, pins and write-back, with reasons. It records the accesses for a time and replays them against tiers of other sizes. With 0 seconds it judges by counters and ghost caches alone. Nothing is changed."),
+    h("form", { onsubmit: async (e) => {
+      e.preventDefault();
+      record.disabled = true;
+      record.textContent = time.value > 0 ? `Recording for ${time.value} s…` : "Advise";
+      await act(async () => show(await api("GET", `advice?${query({ seconds: time.value })}`)));
+      record.disabled = false;
+      record.textContent = "Advise";
+    } }, field("Seconds to record", time), record)), out);
 }
 
 function faults(main) {

@@ -38,6 +38,7 @@ type cli struct {
 	Trace    traceCommand      `cmd:"" help:"Record accesses and replay them against tiers of other sizes."`
 	Compare  compareCommand    `cmd:"" help:"Show where answers from the cache differed from the upstream's."`
 	Shadow   shadowCommand     `cmd:"" help:"Show what the cache would save, before it serves anything."`
+	Advise   adviseCommand     `cmd:"" help:"Propose settings for a running gateway: sizes, freshness, pins and write-back, with reasons."`
 	Cost     costCommand       `cmd:"" help:"Show requests, upstream cost and savings by bucket."`
 	Logs     logsCommand       `cmd:"" help:"Print the end of a running gateway's log and follow it."`
 	Audit    auditCommand      `cmd:"" help:"Show who changed what on a running gateway."`

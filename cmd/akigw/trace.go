@@ -157,7 +157,7 @@ func (t *traceReplay) Run() error {
 		return errors.New("--warm-up must be 0 or more, and less than 1")
 	}
 	done := busy("reading the trace")
-	recorded, err := t.read()
+	recorded, err := readTrace(t.File, trace.Read)
 	done()
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.File, err)
@@ -202,20 +202,20 @@ func (t *traceReplay) play(recorded *trace.Trace) (all []replayed, err error) {
 	return all, nil
 }
 
-// read reads the trace file.
-func (t *traceReplay) read() (*trace.Trace, error) {
-	file, err := os.Open(t.File)
+// readTrace opens a trace file, which may be compressed, and reads it.
+func readTrace[T any](name string, read func(io.Reader) (T, error)) (recorded T, err error) {
+	file, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return recorded, err
 	}
 	defer file.Close()
 	in := bufio.NewReader(file)
 	if magic, _ := in.Peek(2); string(magic) != "\x1f\x8b" {
-		return trace.Read(in)
+		return read(in)
 	}
 	zip, err := gzip.NewReader(in)
 	if err != nil {
-		return nil, err
+		return recorded, err
 	}
-	return trace.Read(zip)
+	return read(zip)
 }

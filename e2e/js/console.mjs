@@ -31,6 +31,21 @@ const go = async (name) => {
   await page.getByRole("heading", { level: 1, name }).waitFor();
 };
 
+// advised is an advice with everything in it, as after an hour under load.
+const advised = (bucket) => {
+  const MiB = 2 ** 20, curve = (least, ratios) => ratios.map((hit_ratio, i) => ({ bytes: least * MiB * 2 ** i, hit_ratio, saved_per_month: 90 * hit_ratio - 3 }));
+  const expect = { hit_ratio: 0.96, hot_ratio: 0.81, latency_ms: 3.2, cost_per_month: 4.1 };
+  return {
+    measured: { since: new Date().toISOString(), prices: { currency: "USD" }, memory: { quota_bytes: 64 * MiB }, disk: { quota_bytes: 128 * MiB } },
+    trace: { seconds: 3600, reads: 253000, objects: 96000, bytes: 812 * MiB, counted_reads: 126000 },
+    memory_curve: curve(1, [0.21, 0.28, 0.36, 0.45, 0.53, 0.62, 0.7, 0.76, 0.81, 0.815, 0.815]), disk_curve: curve(32, [0.83, 0.86, 0.9, 0.94, 0.96, 0.962]),
+    now: { ...expect, hit_ratio: 0.88, cost_per_month: 11.4 }, notes: ["12 accesses are missing from the trace, because the machine was too busy to record them."],
+    sizes: { kind: "sizes", why: "The hit ratio stops growing at 256.0 MiB of memory and 512.0 MiB of disk: from there on, no doubling adds a percentage point.", expect, caution: "The trace covers 60 min. What is read more rarely than that does not show in it.", memory_bytes: 256 * MiB, disk_bytes: 512 * MiB },
+    by_bucket: [{ name: bucket, reads: 253000, writes: 8100, objects: 96000, now: expect, notes: ["No cached object was validated, so nothing is known about changes in the upstream."], proposals: [{ kind: "write", why: "8100 writes of 2.0 KiB on average in 60 min.", expect: { latency_ms: 1.4 }, caution: "Until it is uploaded, an acknowledged write is on the gateway's disk alone." }] }],
+    toml: `[cache]\nhot_bytes = "256MiB"\nwarm_bytes = "512MiB"\n\n[[rule]]\nbucket = "${bucket}"\nwrite = "back"\n`,
+  };
+};
+
 try {
   await page.goto(o.console);
   await page.getByLabel("Admin access key").fill(o.access_key);
@@ -82,15 +97,28 @@ try {
   await page.getByRole("cell", { name: "freshness", exact: true }).waitFor();
   seen("rules are explained");
 
-  await go("Compare");
-  await until("a difference is shown", async () => page.getByRole("row", { name: /photos\/dog\.jpg/ }).first().isVisible());
-  await page.locator("summary", { hasText: "Content-Type" }).first().click();
-  await until("and both answers", async () => (await page.locator("details[open] pre").first().innerText()).includes("upstream: 200"));
-
   await go("Cost");
   await page.getByText("saved.").waitFor();
   await page.getByRole("cell", { name: o.bucket, exact: true }).waitFor();
   seen("cost by bucket");
+
+  await go("Advice");
+  await page.getByLabel("Seconds to record").fill("3");
+  await page.getByRole("button", { name: "Advise" }).click();
+  await page.getByRole("heading", { name: `Bucket ${o.bucket}` }).waitFor({ timeout: 30000 });
+  await page.getByLabel("Seconds to record").fill("0");
+  await page.getByRole("button", { name: "Advise" }).click();
+  await page.getByText("No trace was recorded").waitFor();
+  seen("advice with and without a trace");
+  await page.route("Compare");
+  await until("a difference is shown", async () => page.getByRole("row", { name: /photos\/dog\.jpg/ }).first().isVisible());
+  await page.locator("summary", { hasText: "Content-Type" }).first().click();
+  await until("and both answers", async () => (await page.locator("details[open] pre").first().innerText()).includes("upstream: 200"));
+
+  await go("Cost", (r) => r.fulfill({ json: advised(o.bucket) }));
+  await page.getByRole("button", { name: "Advise" }).click();
+  await page.getByRole("img", { name: "Reads that miss" }).waitFor();
+  seen("curves of an advice");
 
   await go("Shadow");
   await page.getByRole("region", { name: "By freshness mode" }).first().waitFor();
@@ -119,12 +147,16 @@ try {
 
   for (const theme of ["light", "dark"]) {
     await page.evaluate((t) => { localStorage.setItem("theme", t); document.documentElement.dataset.theme = t; }, theme);
-    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Shadow", "Faults", "Users and keys", "Log"]) {
+    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Shadow", "Advice", "Faults", "Users and keys", "Log"]) {
       await go(name);
       if (name === "Tiers") {
         await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
         await page.getByRole("button", { name: "Show" }).click();
         await page.getByText("Contents of").waitFor();
+      }
+      if (name === "Advice") {
+        await page.getByRole("button", { name: "Advise" }).click();
+        await page.getByRole("img", { name: "Reads that miss" }).waitFor();
       }
       await page.waitForTimeout(o.shots ? 2500 : 300);
       if (o.shots) await page.screenshot({ path: `${o.shots}/${name.toLowerCase().replaceAll(" ", "-")}-${theme}.png`, fullPage: true });
