@@ -13,8 +13,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw/access"
-	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/advise"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/listen"

@@ -5,8 +5,8 @@ import (
 	"net/http/pprof"
 	"runtime"
 
-	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/advise"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/trace"

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/advise"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"

@@ -129,7 +129,7 @@ func (t tally) scaled(reads uint64) tally {
 // line returns the report for an account.
 func (a *account) line(bucket string, prices *cost.Config) Line {
 	l := Line{
-		Bucket: bucket, Requests: a.clients.Requests(), Bytes: a.clients.Out, Cost: a.clients.Price(prices), Reads: a.reads, Replaced: a.replaced,
+		Bucket: bucket, Requests: a.clients.Requests(), Bytes: a.clients.Out, Cost: prices.Price(a.clients), Reads: a.reads, Replaced: a.replaced,
 		Configured: a.predicted(a.configured, prices),
 	}
 	best := 0.0
@@ -153,10 +153,10 @@ func (a *account) predicted(t tally, prices *cost.Config) Prediction {
 	reads := float64(max(t.hot+t.warm+t.cold, 1))
 	p := Prediction{
 		HitRatio: float64(t.hot+t.warm) / reads, Hot: float64(t.hot) / reads, Validations: t.validated, Stale: t.stale,
-		Requests: sent.Requests(), Bytes: sent.Out, Cost: sent.Price(prices),
+		Requests: sent.Requests(), Bytes: sent.Out, Cost: prices.Price(sent),
 	}
 	p.SavedRequests = int64(a.clients.Requests()) - int64(p.Requests)
 	p.SavedBytes = int64(a.clients.Out) - int64(p.Bytes)
-	p.Saved = a.clients.Price(prices) - p.Cost
+	p.Saved = prices.Price(a.clients) - p.Cost
 	return p
 }

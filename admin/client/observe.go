@@ -12,8 +12,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
-	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/advise"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 )
 

@@ -97,10 +97,20 @@ try {
   await page.getByRole("cell", { name: "freshness", exact: true }).waitFor();
   seen("rules are explained");
 
+  await go("Compare");
+  await until("a difference is shown", async () => page.getByRole("row", { name: /photos\/dog\.jpg/ }).first().isVisible());
+  await page.locator("summary", { hasText: "Content-Type" }).first().click();
+  await until("and both answers", async () => (await page.locator("details[open] pre").first().innerText()).includes("upstream: 200"));
+
   await go("Cost");
   await page.getByText("saved.").waitFor();
   await page.getByRole("cell", { name: o.bucket, exact: true }).waitFor();
   seen("cost by bucket");
+
+  await go("Shadow");
+  await page.getByRole("region", { name: "By freshness mode" }).first().waitFor();
+  await page.getByRole("heading", { name: "shadowed", exact: true }).waitFor();
+  seen("what the cache would save");
 
   await go("Advice");
   await page.getByLabel("Seconds to record").fill("3");
@@ -110,20 +120,10 @@ try {
   await page.getByRole("button", { name: "Advise" }).click();
   await page.getByText("No trace was recorded").waitFor();
   seen("advice with and without a trace");
-  await page.route("Compare");
-  await until("a difference is shown", async () => page.getByRole("row", { name: /photos\/dog\.jpg/ }).first().isVisible());
-  await page.locator("summary", { hasText: "Content-Type" }).first().click();
-  await until("and both answers", async () => (await page.locator("details[open] pre").first().innerText()).includes("upstream: 200"));
-
-  await go("Cost", (r) => r.fulfill({ json: advised(o.bucket) }));
+  await page.route("**/api/v1/advice**", (r) => r.fulfill({ json: advised(o.bucket) }));
   await page.getByRole("button", { name: "Advise" }).click();
   await page.getByRole("img", { name: "Reads that miss" }).waitFor();
   seen("curves of an advice");
-
-  await go("Shadow");
-  await page.getByRole("region", { name: "By freshness mode" }).first().waitFor();
-  await page.getByRole("heading", { name: "shadowed", exact: true }).waitFor();
-  seen("what the cache would save");
 
   await go("Faults");
   await page.getByRole("button", { name: "slowdown" }).click();
