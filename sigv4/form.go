@@ -2,8 +2,6 @@ package sigv4
 
 import (
 	"crypto/hmac"
-	"crypto/sha1"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -151,27 +149,8 @@ func (v *Verifier) verifyFormV2(f form, now time.Time) (Identity, error) {
 	if err := f.needs(fieldPolicy, fieldKeyV2, fieldSignatureV2); err != nil {
 		return Identity{}, err
 	}
-	accessKey := f.fields[fieldKeyV2]
-	stored, known := v.lookup(accessKey)
-	mac := hmac.New(sha1.New, []byte(stored.Secret))
-	mac.Write([]byte(f.fields[fieldPolicy]))
-	want := base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	if !hmac.Equal([]byte(want), []byte(f.fields[fieldSignatureV2])) || !known {
-		return Identity{}, s3err.SignatureDoesNotMatch
-	}
-	return Identity{accessKey, Form, 2, true}, stored.admits(f.fields[fieldToken], now)
-}
-
-// lookup returns the credential of an access key. For an unknown one it returns a secret that takes the
-// same work.
-func (v *Verifier) lookup(accessKey string) (stored Credential, known bool) {
-	if len(accessKey) <= maxAccessKey {
-		stored, known = v.Keys.Lookup(accessKey)
-	}
-	if !known {
-		stored.Secret = noSecret
-	}
-	return stored, known
+	c := credential{accessKey: f.fields[fieldKeyV2], signature: f.fields[fieldSignatureV2], token: f.fields[fieldToken]}
+	return Identity{c.accessKey, Form, 2, true}, v.checkSignatureV2(&c, f.fields[fieldPolicy], now)
 }
 
 // uncovered returns the names of the fields that no condition names, sorted. The bucket is a field of

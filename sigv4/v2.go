@@ -98,10 +98,7 @@ func (v *Verifier) verifyV2(r *http.Request, bucket, path string, query url.Valu
 // checkSignatureV2 is checkSignature for version 2. There is no key to derive, so an unknown access key and
 // a wrong signature cause the same work.
 func (v *Verifier) checkSignatureV2(c *credential, text string, now time.Time) error {
-	stored, known := v.Keys.Lookup(c.accessKey)
-	if !known {
-		stored.Secret = noSecret
-	}
+	stored, known := v.lookup(c.accessKey)
 	if !hmac.Equal([]byte(sumV2(stored.Secret, text)), []byte(c.signature)) || !known {
 		return s3err.SignatureDoesNotMatch
 	}

@@ -93,12 +93,21 @@ func (v *Verifier) now() time.Time {
 // noSecret stands for the secret of an unknown access key.
 const noSecret = "no such key; verified anyway to take the same time"
 
-// checkSignature compares the signature first, and then checks what else the key demands.
-func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
-	stored, known := v.Keys.Lookup(cred.accessKey)
+// lookup returns the credential of an access key. For an unknown one it returns a secret that takes the
+// same work.
+func (v *Verifier) lookup(accessKey string) (stored Credential, known bool) {
+	if len(accessKey) <= maxAccessKey {
+		stored, known = v.Keys.Lookup(accessKey)
+	}
 	if !known {
 		stored.Secret = noSecret
 	}
+	return stored, known
+}
+
+// checkSignature compares the signature first, and then checks what else the key demands.
+func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
+	stored, known := v.lookup(cred.accessKey)
 	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day)
 	cached := key != nil
 	if !cached {
