@@ -251,6 +251,9 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			set("AKIGW_ADMIN_LISTEN", "127.0.0.1:0")
 			set("AKIGW_UPSTREAM_ACCESS_KEY", "upstream-key")
 			set("AKIGW_UPSTREAM_SECRET_KEY", "upstream-secret")
+			for _, limit := range []string{"CACHE_WARM_BYTES", "WRITE_BACK_MAX_PENDING_BYTES", "SNAPSHOT_MAX_BYTES"} { // this disk has room for them
+				set("AKIGW_"+limit, "64MiB")
+			}
 			if c.faultyS3 != nil {
 				c.faultyS3.objects = map[string][]byte{}
 				s := httptest.NewServer(c.faultyS3)
