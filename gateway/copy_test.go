@@ -220,3 +220,26 @@ func TestCopyWithErrorBody(t *testing.T) {
 		t.Errorf("%q is served after the copy", w.Body)
 	}
 }
+
+// TestSourceEncoding: in x-amz-copy-source a plus sign is a space, as in a query, and %2B a plus sign. What
+// the upstream gets is unambiguous.
+func TestSourceEncoding(t *testing.T) {
+	for value, want := range map[string]string{
+		"bucket/a+b":           "a b",
+		"bucket/a%20b":         "a b",
+		"bucket/a%2Bb":         "a+b",
+		"/bucket/a%2bb":        "a+b",
+		"bucket%2Fa%2Fb+c":     "a/b c",
+		"bucket/a%252Bb":       "a%2Bb",
+		"bucket/k?versionId=1": "k",
+	} {
+		s, err := parseSource(value)
+		if err != nil || s.key.Bucket != "bucket" || s.key.Name != want {
+			t.Errorf("%s: %+v, %v; want the key %q", value, s, err, want)
+			continue
+		}
+		if strings.ContainsAny(s.encoded(), "+ ") {
+			t.Errorf("%s goes to the upstream as %s", value, s.encoded())
+		}
+	}
+}

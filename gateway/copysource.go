@@ -37,8 +37,8 @@ func (c *call) copySource() (*source, error) {
 	return nil, nil
 }
 
-// parseSource parses "[/]bucket/key[?versionId=id]", percent-encoded (CopyObject), by the same
-// rules as other keys.
+// parseSource parses "[/]bucket/key[?versionId=id]" (CopyObject), by the same rules as other keys. It is
+// URL-encoded like a query: a plus sign is a space, and SDKs send %2B for a plus sign.
 func parseSource(value string) (*source, error) {
 	invalid := func(message, part string) error {
 		return s3err.InvalidArgument.With(message).About("ArgumentName", "x-amz-copy-source").About("ArgumentValue", part)
@@ -53,7 +53,7 @@ func parseSource(value string) (*source, error) {
 		}
 		version = unescaped
 	}
-	path, err := url.PathUnescape(path)
+	path, err := url.QueryUnescape(path)
 	bucket, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
 	case err != nil:

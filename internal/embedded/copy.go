@@ -33,7 +33,7 @@ func (c *call) source() (source, error) {
 	} else if query != "" {
 		return invalid("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
 	}
-	path, err := url.PathUnescape(path)
+	path, err := url.QueryUnescape(path) // a plus sign is a space, as in S3
 	if err != nil {
 		return invalid("Invalid copy source encoding")
 	}
