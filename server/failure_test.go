@@ -79,7 +79,7 @@ func (r *running) logged(t *testing.T, name string) {
 func TestFailedTasks(t *testing.T) {
 	breaks, change := breakable(endReadiness)
 	r := runPlan(t, config(t, "", t.TempDir()), change)
-	if status, _ := r.get(t, "/readyz"); status != http.StatusOK || len(breaks) != 7 {
+	if status, _ := r.get(t, "/readyz"); status != http.StatusOK || len(breaks) != 8 {
 		t.Errorf("before: %d, %d tasks", status, len(breaks))
 	}
 	for name, now := range breaks {
