@@ -65,6 +65,15 @@ func wireNames(h http.Header) {
 	}
 }
 
+// sent returns the first value of a header that was sent, by its name as wireNames spells it. Header.Get does not
+// find most of these names.
+func (a *answer) sent(name string) string {
+	if values := a.Header()[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // wireName is the name of a header as S3 writes it. The names that almost every response has are
 // constants, to save allocations.
 func wireName(name string) string {

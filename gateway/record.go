@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -69,10 +70,7 @@ func (c *counters) served(x *exchange, seconds float64) {
 	if x.answer.status >= http.StatusMultipleChoices {
 		return
 	}
-	if value := x.answer.Header()[name]; len(value) > 0 { // as wireNames has spelt it
-		by = value[0]
-	}
-	if h := all[by]; h != nil {
+	if h := all[cmp.Or(x.answer.sent(name), by)]; h != nil {
 		h.Update(seconds)
 	}
 }
@@ -139,7 +137,7 @@ func (l *recorder) trace(x *exchange) {
 		return
 	}
 	span.SetName(x.op)
-	span.SetAttributes(attribute.String("aws.request_id", x.id()), attribute.String("akigw.outcome", x.answer.Header().Get("X-Akigw-Cache")))
+	span.SetAttributes(attribute.String("aws.request_id", x.id()), attribute.String("akigw.outcome", x.answer.sent("x-akigw-cache")))
 	if x.answer.call != nil {
 		span.SetAttributes(attribute.String("aws.s3.bucket", x.answer.call.key.Bucket), attribute.String("aws.s3.key", x.answer.call.key.Name))
 	}
