@@ -35,13 +35,13 @@ type form struct {
 }
 
 // isForm reports whether a call is a browser upload: a POST of multipart/form-data to a bucket.
-func (c *call) isForm() bool {
+func isForm(c *call) bool {
 	return c.Method == http.MethodPost && c.level() == BucketLevel && len(c.query) == 0 && formdata.Is(c.Header.Get("Content-Type"))
 }
 
 // verifyForm reads the fields of a form and authenticates it by them.
 func (p *pipeline) verifyForm(c *call) (err error) {
-	if err := c.checkFormHeaders(); err != nil {
+	if err := checkFormHeaders(c.Request); err != nil {
 		return err
 	}
 	if c.form, err = readForm(c.Request); err != nil {
@@ -53,16 +53,16 @@ func (p *pipeline) verifyForm(c *call) (err error) {
 
 // checkFormHeaders refuses headers that say something about credentials or the object: no signature
 // covers the headers of a form.
-func (c *call) checkFormHeaders() error {
-	if len(c.Header["Authorization"]) > 0 {
+func checkFormHeaders(r *http.Request) error {
+	if len(r.Header["Authorization"]) > 0 {
 		return s3err.InvalidArgument.With("Only one auth mechanism allowed; a form is authenticated by its fields")
 	}
-	for name := range c.Header {
+	for name := range r.Header {
 		if known, ok := amzHeaders[name]; strings.HasPrefix(name, metadataPrefix) || ok && !known.own {
 			return s3err.AccessDenied.With("There were headers present in the request which were not signed").About("HeadersNotSigned", strings.ToLower(name))
 		}
 	}
-	if c.ContentLength < 0 {
+	if r.ContentLength < 0 {
 		return s3err.MissingContentLength
 	}
 	return nil
@@ -134,18 +134,18 @@ func expand(fields []formdata.Field, path string) (map[string]string, error) {
 	return expanded, nil
 }
 
-// acceptForm turns a verified form into a PutObject of the object that it names. Nothing of the request's
-// own headers is left.
-func (c *call) acceptForm() (err error) {
-	if c.form == nil {
+// accept turns the call of a verified form into a PutObject of the object that the form names. Nothing of
+// the request's own headers is left. f is nil if the call is no form.
+func (f *form) accept(c *call) (err error) {
+	if f == nil {
 		return s3err.PreconditionFailed.About("Condition", "Bucket POST must be of the enclosure-type multipart/form-data")
 	}
 	put := c.Request.WithContext(c.Request.Context())
 	put.Method = http.MethodPut
-	if put.Header, err = c.form.header(); err != nil {
+	if put.Header, err = f.header(); err != nil {
 		return err
 	}
-	c.Request, c.key.Name = put, c.form.fields["key"]
+	c.Request, c.key.Name = put, f.fields["key"]
 	return errors.Join(akigw.CheckKeyName(c.key.Name), c.checkHeaders())
 }
 
@@ -220,14 +220,15 @@ func tagQuery(document string) (string, error) {
 // sent upstream. Only such a form may have fields after its file: S3 takes no object of unknown length.
 const formMemory = 8 << 20
 
-// openFile makes the file of a form the payload of its call. How long the file is follows from the length
+// open makes the file of a form the payload of its call. How long the file is follows from the length
 // of the request only if nothing follows the file. So the file of a small form is read into memory; that of
 // a large one is streamed, and fails before its last byte if it turns out to be shorter or longer.
-func (c *call) openFile() (err error) {
-	f := c.form
+func (f *form) open(c *call) (err error) {
 	file, length := io.Reader(&formFile{reader: f.reader, left: f.reader.Size()}), f.reader.Size()
 	if rest := f.reader.Rest(); rest <= formMemory && c.reserve(rest) == nil {
-		data, err := c.readFile(rest)
+		c.deadline.pause() // the client decides how long this takes
+		data, err := f.readFile(rest)
+		c.deadline.resume()
 		if err != nil {
 			return err
 		}
@@ -239,13 +240,11 @@ func (c *call) openFile() (err error) {
 }
 
 // readFile reads the file and what follows it, at most limit bytes.
-func (c *call) readFile(limit int64) ([]byte, error) {
-	c.deadline.pause()
-	defer c.deadline.resume()
+func (f *form) readFile(limit int64) ([]byte, error) {
 	in := bytes.NewBuffer(make([]byte, 0, limit+bytes.MinRead))
-	_, err := in.ReadFrom(c.form.reader)
+	_, err := in.ReadFrom(f.reader)
 	if err == nil {
-		err = c.form.reader.Finish()
+		err = f.reader.Finish()
 	}
 	if err != nil {
 		return nil, formError(err)

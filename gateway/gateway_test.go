@@ -207,7 +207,7 @@ func TestBadInput(t *testing.T) {
 		{"max-buckets 0", "GET", "/", "max-buckets=0", nil, "", 400, "InvalidArgument"},
 		{"max-keys beyond 32 bits", "GET", "/bucket", "max-keys=2147483648", nil, "", 400, "InvalidArgument"},
 		{"odd method", "PATCH", "/bucket/k", "", nil, "", 405, "MethodNotAllowed"},
-		{"browser upload", "POST", "/bucket", "", nil, "x", 501, "NotImplemented"},
+		{"browser upload that is no form", "POST", "/bucket", "", nil, "x", 412, "PreconditionFailed"},
 		{"S15 streaming payload for another operation", "POST", "/bucket", "delete", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, "X-Amz-Decoded-Content-Length": {"1"}}, "x", 400, "InvalidRequest"},
 		{"streaming payload without a length", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}}, "x", 411, "MissingContentLength"},
 		{"streaming payload without framing", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, "X-Amz-Decoded-Content-Length": {"1"}}, "x", 400, ""},

@@ -121,7 +121,7 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		x.request.Body = &pacedBody{ReadCloser: x.request.Body, call: c}
 	}
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
-	if c.isForm() {
+	if isForm(c) {
 		err = p.verifyForm(c)
 	} else {
 		c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.hostBucket, c.path, c.query)
@@ -147,7 +147,7 @@ func (p *pipeline) route(x *exchange, c *call) (err error) {
 		x.op = c.route.Op
 	}
 	if err == nil && c.route.Body == Form {
-		err = c.acceptForm()
+		err = c.form.accept(c)
 	}
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (p *pipeline) check(_ *exchange, c *call) error {
 		return err
 	}
 	if c.form != nil {
-		if err := c.openFile(); err != nil {
+		if err := c.form.open(c); err != nil {
 			return err
 		}
 	}

@@ -206,6 +206,9 @@ func TestVersion2Matrix(t *testing.T) {
 	cells, accepted := 0, 0
 	for i := range allRoutes {
 		row := &allRoutes[i]
+		if row.Body == Form { // authenticated by its fields, not by its header or URL: TestFormMatrix
+			continue
+		}
 		for _, presign := range []bool{true, false} {
 			allowed := v2Signable(row) && (!presign || slices.Contains(v2Presignable, row.Op))
 			b.up.Reset()

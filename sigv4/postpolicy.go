@@ -237,7 +237,7 @@ type member struct {
 // else. A map would hide a name that occurs twice.
 func parseMembers(object []byte) (members []member, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(object))
-	if token, err := d.Token(); err != nil || token != json.Delim('{') {
+	if delim, err := d.Token(); err != nil || delim != json.Delim('{') {
 		return nil, false
 	}
 	for d.More() {
