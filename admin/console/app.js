@@ -380,7 +380,7 @@ function shadow(main) {
       ["Hits", (p) => percent(p.hit_ratio), "n"], ["from memory", (p) => percent(p.hot_ratio), "n"], ["Validations", (p) => count(p.validations), "n"], ["Stale responses", (p) => count(p.stale), "n"],
       ["Upstream requests", (p) => count(p.requests), "n"], ["Saved requests", (p) => signed(p.saved_requests, count), "n"], ["Saved bytes", (p) => signed(p.saved_bytes, bytes), "n"], ["Saved", (p) => m(p.saved), "n"]], [l.configured, ...l.modes]);
     const figures = (l) => h("p", null, `${count(l.requests)} requests passed, ${count(l.reads)} of them reads: ${bytes(l.bytes)} for `, h("strong", null, m(l.cost)), ". As configured, the cache would have saved ", h("strong", null, m(l.configured.saved)), ".",
-      l.replaced ? ` ${count(l.replaced)} objects were replaced or deleted by others than this gateway.` : null);
+      l.replaced ? ` Replaced or deleted by others than this gateway: ${count(l.replaced)}.` : null);
     out.replaceChildren(h("p", { class: "note" }, `Counted since ${when(r.since)}, with ${bytes(r.hot_bytes)} of memory and ${bytes(r.warm_bytes)} of disk.${r.sampled_ratio < 1 ? ` Estimated from one key in ${Math.round(1 / r.sampled_ratio)}.` : ""}`),
       ...[r.total, ...r.buckets].filter((l, i) => i > 0 || r.buckets.length > 1).map((l) => card(h("h2", null, l === r.total ? "All buckets" : l.bucket || "(none: the service)"), figures(l), modes(l))));
   });

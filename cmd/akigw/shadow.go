@@ -53,9 +53,12 @@ func (s *shadowReport) Run() error {
 	if r.Sampled < 1 {
 		fmt.Printf("estimated from one key in %.0f\n", 1/r.Sampled)
 	}
-	total := r.Total
-	total.Bucket = "total"
-	for _, l := range append(r.Buckets, total) {
+	lines := r.Buckets
+	if len(lines) > 1 { // the total of one bucket is that bucket
+		r.Total.Bucket = "total"
+		lines = append(lines, r.Total)
+	}
+	for _, l := range lines {
 		if err := printShadow(&l, r.Currency); err != nil {
 			return err
 		}
@@ -72,7 +75,7 @@ func printShadow(l *shadow.Line, currency string) error {
 	}
 	fmt.Printf("\n%s: %d requests passed, %d of them reads; %s; %s\n", name, l.Requests, l.Reads, size.Human(int64(l.Bytes)), money(l.Cost))
 	if l.Replaced > 0 {
-		fmt.Printf("%d objects were replaced or deleted by others than this gateway\n", l.Replaced)
+		fmt.Printf("replaced or deleted by others than this gateway: %d\n", l.Replaced)
 	}
 	configured := l.Configured
 	configured.Freshness = "as configured"
