@@ -196,7 +196,7 @@ func TestRepeatedComplete(t *testing.T) {
 			return s3mem.Response(200, nil, []byte("<Error><Code>InternalError</Code></Error>"))
 		},
 		"the upload is gone, after a repetition": func() *http.Response { return s3mem.Response(404, nil, nil) },
-		"a length that is not known":             nil,
+		"none, but it has no length":             nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newRig(t, rules.Exclusive)
