@@ -225,6 +225,21 @@ func TestUploadedParts(t *testing.T) {
 			c.part(2, z)
 			c.begin(1, b, size-block).End()
 		}, nil, whole},
+		{"other bytes of a part that is not kept are sent in vain", func(c *client) {
+			c.part(2, z)
+			c.part(1, a)
+			c.begin(2, content(9, rest), block+1).End()
+		}, nil, whole},
+		{"a part that is not kept is stored while other bytes of it are sent", func(c *client) {
+			w := c.begin(2, z, 10)
+			c.part(1, a)
+			other := c.begin(2, content(9, rest), block+1)
+			w.Body(z[10:])
+			c.tags[2] = c.send(2, z)
+			w.Written(c.tags[2])
+			w.End()
+			other.End()
+		}, nil, whole},
 		{"a part arrives twice at a time", func(c *client) {
 			w := c.begin(1, a, 2*block)
 			c.part(1, a)
