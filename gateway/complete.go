@@ -42,19 +42,28 @@ func (g *multipartUploads) completeMultipartUpload(w *answer, c *call, _ sigv4.I
 }
 
 // completeUpstream has the upstream complete an upload with these parts, as document says. seen, if not
-// nil, also gets the document of a 200.
+// nil, also gets the document of a 200. Unless the upstream refuses, it may have completed the upload, and
+// answers a repeated request alike although the key has been overwritten since. So the cache forgets the
+// upload.
 func (g *multipartUploads) completeUpstream(w *answer, c *call, document []byte, parts []writeback.Part, seen io.Writer) error {
 	change := g.Store.Begin(c.key)
 	return g.forward.whileFenced(func() error {
+		id, refused := c.query.Get("uploadId"), false
+		defer func() {
+			if !refused {
+				g.Store.ForgetUpload(c.key, id)
+			}
+		}()
 		resp, err := g.forward.keepAlive(w, c, func() (*http.Response, error) { return g.forward.send(c, document) })
 		if err != nil {
 			return err
 		}
+		refused = resp.StatusCode == http.StatusBadRequest
 		if resp.StatusCode == http.StatusOK {
 			if err := relocate(resp, c.address()); err != nil {
 				return err
 			}
-			cacheCompleted(change, c.query.Get("uploadId"), parts, resp)
+			cacheCompleted(change, id, parts, resp)
 			if seen != nil {
 				resp.Body = struct {
 					io.Reader

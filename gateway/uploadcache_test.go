@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -135,7 +136,7 @@ func TestUploadIsCached(t *testing.T) {
 }
 
 // TestErrorInsteadOfAnUpload: an error document in a 200, or one that says something else, leaves nothing
-// in the cache, and the upload can be completed after it.
+// in the cache, nor does the upload when it is completed after it.
 func TestErrorInsteadOfAnUpload(t *testing.T) {
 	tag := regexp.MustCompile(`<ETag>.*</ETag>`)
 	for name, c := range map[string]struct {
@@ -178,8 +179,63 @@ func TestErrorInsteadOfAnUpload(t *testing.T) {
 			if a := g.Must(t, "GET", "/bucket/k", "", nil, nil); a.Status != 200 || !bytes.Equal(a.Body, body) {
 				t.Errorf("GET: %d, %d bytes", a.Status, len(a.Body))
 			}
-			if n := g.up.Count("GET"); n == 0 != c.again {
-				t.Errorf("%d GETs", n)
+			if n := g.up.Count("GET"); n == 0 {
+				t.Error("the object was cached")
+			}
+		})
+	}
+}
+
+// TestRepeatedComplete: the upstream completes an upload, but its answer does not say so. The key is
+// overwritten. When the client asks again, the upstream confirms (S3 does so for a while), but the key holds
+// the later object.
+func TestRepeatedComplete(t *testing.T) {
+	for name, answer := range map[string]func() *http.Response{
+		"an error": func() *http.Response { return s3mem.Response(500, nil, nil) },
+		"an error in a 200": func() *http.Response {
+			return s3mem.Response(200, nil, []byte("<Error><Code>InternalError</Code></Error>"))
+		},
+		"the upload is gone, after a repetition": func() *http.Response { return s3mem.Response(404, nil, nil) },
+		"none, but it has no length":             nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, rules.Exclusive)
+			u := g.uploading(t, nil)
+			u.part(1, testkit.Bytes(1, 192<<10), nil)
+			var document []byte
+			g.up.After = func(r *cold.Request, resp *http.Response) {
+				if r.Op != "CompleteMultipartUpload" {
+					return
+				}
+				document, _ = io.ReadAll(resp.Body)
+				if answer != nil {
+					*resp = *answer()
+					return
+				}
+				*resp = *s3mem.Response(200, nil, document)
+				resp.ContentLength = -1
+			}
+			u.complete(1)
+			g.up.After = nil
+			later := testkit.Bytes(2, 100_000)
+			if a := g.Must(t, "PUT", "/bucket/k", "", nil, later); a.Status != 200 {
+				t.Fatalf("PUT: %d", a.Status)
+			}
+			g.up.Before = func(r *cold.Request) (*http.Response, error) {
+				if r.Op == "CompleteMultipartUpload" {
+					return s3mem.Response(200, nil, document), nil
+				}
+				return nil, nil
+			}
+			if a := u.complete(1); a.Status != 200 {
+				t.Fatalf("the second CompleteMultipartUpload: %d %s", a.Status, a.Body)
+			}
+			g.up.Reset()
+			if a := g.Must(t, "GET", "/bucket/k", "", nil, nil); !bytes.Equal(a.Body, later) {
+				t.Errorf("GET: %d, %d bytes, want the %d of the later object", a.Status, len(a.Body), len(later))
+			}
+			if n := g.up.Count("HEAD"); n > 0 {
+				t.Error("the earlier object was in the cache until a HEAD found another one")
 			}
 		})
 	}

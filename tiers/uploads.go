@@ -286,7 +286,7 @@ func (o *upload) assembled(listed []UploadedPart, etag string) (size int64, ok b
 	all, kept := md5.New(), 0
 	for i, l := range listed {
 		p := o.parts[l.Number]
-		if p == nil || p.etag == "" || p.etag != bareETag(l.ETag) {
+		if p == nil || p.etag != bareETag(l.ETag) {
 			return 0, false
 		}
 		sum, err := hex.DecodeString(p.etag)

@@ -2,6 +2,8 @@ package tiers
 
 import (
 	"bytes"
+	"crypto/md5"
+	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"math/rand/v2"
@@ -223,6 +225,21 @@ func TestUploadedParts(t *testing.T) {
 			c.part(2, z)
 			c.begin(1, b, size-block).End()
 		}, nil, whole},
+		{"other bytes of a part that is not kept are sent in vain", func(c *client) {
+			c.part(2, z)
+			c.part(1, a)
+			c.begin(2, content(9, rest), block+1).End()
+		}, nil, whole},
+		{"a part that is not kept is stored while other bytes of it are sent", func(c *client) {
+			w := c.begin(2, z, 10)
+			c.part(1, a)
+			other := c.begin(2, content(9, rest), block+1)
+			w.Body(z[10:])
+			c.tags[2] = c.send(2, z)
+			w.Written(c.tags[2])
+			w.End()
+			other.End()
+		}, nil, whole},
 		{"a part arrives twice at a time", func(c *client) {
 			w := c.begin(1, a, 2*block)
 			c.part(1, a)
@@ -309,6 +326,26 @@ func TestUploadWithAnotherETag(t *testing.T) {
 	if n := s.catalog.counters.uploadsDropped.Get(); n != 4 {
 		t.Errorf("%d uploads were dropped", n)
 	}
+}
+
+// TestUploadOfOtherParts: an upload is not cached if the parts that are listed are not those that were sent,
+// whatever the upstream says of the object.
+func TestUploadOfOtherParts(t *testing.T) {
+	up := s3mem.New()
+	s := newStore(t, testConfig(rules.Exclusive), up)
+	c := newClient(t, s, up, key("k"), nil)
+	c.part(1, content(1, 2*block))
+	sum, err := hex.DecodeString(bareETag(c.tags[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := s.Begin(key("k"))
+	change.Assembled(c.id, []UploadedPart{{1, `"` + strings.Repeat("0", 32) + `"`}}, http.Header{"Etag": {fmt.Sprintf("\"%x-1\"", md5.Sum(sum))}})
+	change.End()
+	if e := s.peek(key("k")); e != nil {
+		t.Errorf("there is an entry with the ETag %s", e.ETag)
+	}
+	c.wantNoStrays()
 }
 
 // TestUploadsByRule: parts enter the tiers that take the bodies of writes.
