@@ -24,9 +24,11 @@ func TestBenchCommands(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(build(t, plain), args...)
 		cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
+		var complaints strings.Builder
+		cmd.Stderr = &complaints
 		text, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("%v: %v: %s", args, err, text)
+			t.Fatalf("%v: %v: %s%s", args, err, text, &complaints)
 		}
 		if err := json.Unmarshal(text, into); err != nil {
 			t.Fatalf("%v: %v: %s", args, err, text)

@@ -50,8 +50,9 @@ type killRig struct {
 	t        *testing.T
 	g        *gateway
 	up       *slowMemory
-	env      []string // of the gateway, besides what a kill needs
-	foul     bool     // a fault plan is in force: responses may be cut off
+	env      []string    // of the gateway, besides what a kill needs
+	foul     bool        // a fault plan is in force: responses may be cut off
+	begin    func(n int) // prepares the n-th start
 	manifest *os.File
 
 	mu      sync.Mutex
@@ -370,6 +371,7 @@ func (k *killRig) run(kills, sooner int) {
 	for ; n-void < kills && n < 4*kills; n++ {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
+		k.begin(n)
 		k.g.env = append(k.env, "AKIGW_LOG_LEVEL=debug")
 		when := rand.IntN(max(1, point.often/sooner))
 		if strings.HasPrefix(point.name, "rotate") { // the start also creates a segment
@@ -513,18 +515,23 @@ func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
 }
 
 // runKills kills the gateway the given number of times, and sooner than points say by the given
-// factor. plan is a fault plan, "" for none.
-func runKills(t *testing.T, kills, sooner int, plan string) *killRig {
+// factor. plan returns the fault plan of each start, by its number; nil for none. The plans need different
+// seeds: with one seed, a plan that begins with a hang would stop the first request of each start.
+func runKills(t *testing.T, kills, sooner int, plan func(n int) string) *killRig {
 	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that something is always pending
 	o := options{upstream: behind, kind: failpoints, config: backConfig}
-	if plan != "" {
+	begin := func(int) {}
+	if plan != nil {
 		o.config = impatientConfig
-		o.env = []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + writeFile(t, filepath.Join(t.TempDir(), "plan.json"), []byte(plan))}
+		file := filepath.Join(t.TempDir(), "plan.json")
+		begin = func(n int) { writeFile(t, file, []byte(plan(n))) }
+		begin(0)
+		o.env = []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + file}
 	}
 	g := startGateway(t, o)
 	g.kill()
 	k := newKillRig(t, g, up)
-	k.foul = plan != ""
+	k.foul, k.begin = plan != nil, begin
 	k.run(kills, sooner)
 	return k
 }
@@ -550,7 +557,7 @@ func TestT4_B5_Killed(t *testing.T) {
 			t.Run("hanging", func(t *testing.T) {
 				t.Parallel()
 				needDeadlines(t)
-				k := runKills(t, kills/5, sooner, presetPlan(t, "hang", p.Seed))
+				k := runKills(t, kills/5, sooner, func(n int) string { return presetPlan(t, "hang", p.Seed+uint64(n)) })
 				mu.Lock()
 				defer mu.Unlock()
 				sums["kills while the upstream hangs now and then"] = kills / 5
@@ -560,7 +567,7 @@ func TestT4_B5_Killed(t *testing.T) {
 		for n := range rigs {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				k := runKills(t, kills/rigs, sooner, "")
+				k := runKills(t, kills/rigs, sooner, nil)
 				mu.Lock()
 				defer mu.Unlock()
 				for name, n := range map[string]int{"acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {

@@ -81,7 +81,7 @@ type storage struct {
 	hot      *hot.Cache[hotKey, hotValue]
 	warm     *warm.Tier // nil when switched off
 	warmOff  string     // why it is off although configured
-	buffers  buffers    // for blocks
+	buffers  buffers    // for blocks, and for records on their way to disk
 
 	// ghost caches of twice the size; nil where there is no tier.
 	hotGhost, warmGhost *ghost
