@@ -20,6 +20,7 @@ import (
 
 	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
+	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/shadow"
@@ -111,6 +112,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 { // httpguard has not inspected what follows a chunked body
 		w.Header()["Connection"] = []string{"close"}
 	}
+	defer httpguard.Answered(r)
 	x := newExchange(w, r, false)
 	g.pipeline.run(x)
 }

@@ -47,28 +47,28 @@ type conn struct {
 
 	in   readAhead // bytes read but not passed on
 	pass int       // how many bytes of it may be passed on
-	body int64     // bytes of the current body still to be read; -1: all following bytes
 	err  error     // sticky error of reads
 
-	// chunked means that the current body is chunked; it is the last one. Close may be called while a
-	// head is read.
-	chunked atomic.Bool
-	headBy  time.Time // deadline of the current head, zero if none has begun
-	pace    pace      // of the current body
+	// body is how many bytes of the current body are still to be read; -1: all following bytes, because it is
+	// chunked, and so the last one. It is for the reader, except that Close looks at it.
+	body   atomic.Int64
+	headBy time.Time // deadline of the current head, zero if none has begun
+	pace   pace      // of the current body
 
 	deadline readDeadline
 	out      heldWrites
 	fast     fastPath
 	closing  closing
+	linger   lingering
 }
 
-func newConn(c net.Conn, limits Limits, refused *metrics.Counter) *conn {
-	return &conn{Conn: c, limits: limits, refused: refused, deadline: readDeadline{conn: c}}
+func newConn(c net.Conn, limits Limits, refused *metrics.Counter, places chan struct{}) *conn {
+	return &conn{Conn: c, limits: limits, refused: refused, deadline: readDeadline{conn: c}, linger: lingering{places: places}}
 }
 
 type connKey struct{}
 
-// ConnContext is for http.Server.ConnContext. Refusal, Hold and Release need it.
+// ConnContext is for http.Server.ConnContext. Refusal, Hold, Release and Answered need it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if c, ok := c.(*conn); ok {
 		return context.WithValue(ctx, connKey{}, c)

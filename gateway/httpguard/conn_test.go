@@ -29,6 +29,7 @@ var limits = Limits{HeadBytes: 16 << 10, HeadTime: 10 * time.Second, Rate: 1 << 
 func serve(t testing.TB, l Limits, c Caps) (addr string, handled *atomic.Int64) {
 	handled = new(atomic.Int64)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer Answered(r)
 		if refusal := Refusal(r); refusal != nil {
 			w.WriteHeader(refusal.Status)
 			fmt.Fprint(w, refusal.Code)
@@ -258,7 +259,7 @@ func TestSlowHead(t *testing.T) {
 // pair is both ends of a connection in memory, the server's a strict one.
 func pair(l Limits) (client net.Conn, server *conn) {
 	a, b := net.Pipe()
-	return a, newConn(b, l, new(metrics.Counter))
+	return a, newConn(b, l, new(metrics.Counter), nil)
 }
 
 // TestSlowBody: a body that brings less than the rate over the window is
@@ -430,7 +431,7 @@ func TestRefusalsLeaveBuffersAlone(t *testing.T) {
 			defer client.Close()
 			_, _ = io.WriteString(client, "GET / HTTP/1.1\nHost: h\n\n\r\n\r\n") // a refused head; the other side may have closed
 		}()
-		c := newConn(server, limits, new(metrics.Counter))
+		c := newConn(server, limits, new(metrics.Counter), nil)
 		got, err := io.ReadAll(struct{ io.Reader }{c})
 		if err != nil || string(got) != substitute {
 			t.Fatalf("%q, %v", got, err)

@@ -211,7 +211,7 @@ func TestLucklessConnection(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
 		offered := 0
-		c := newConn(server, limits, nil)
+		c := newConn(server, limits, nil, nil)
 		c.fast = fastPath{used: true, answer: func(http.ResponseWriter, *http.Request) bool {
 			offered++
 			return false
@@ -239,7 +239,7 @@ func TestLucklessConnection(t *testing.T) {
 func BenchmarkOffer(b *testing.B) {
 	head := []byte("GET /bucket/some/key HTTP/1.1\r\nHost: 127.0.0.1:9000\r\nUser-Agent: Go-http-client/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=x\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\nX-Amz-Date: 20260101T000000Z\r\n\r\n")
 	values, body := []string{"value"}, make([]byte, 4<<10)
-	c := newConn(discard{}, Limits{}, nil)
+	c := newConn(discard{}, Limits{}, nil, nil)
 	c.fast = fastPath{used: true, answer: func(w http.ResponseWriter, _ *http.Request) bool {
 		for _, name := range [...]string{"A", "B", "C", "D", "E", "F", "G", "H", "I", "J"} {
 			w.Header()[name] = values

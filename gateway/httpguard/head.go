@@ -65,15 +65,16 @@ func (c *conn) readHead(p []byte) error {
 
 // passHead passes on a head of end bytes, and what was read of its body.
 func (c *conn) passHead(end, ahead int, body int64) {
-	c.pass, c.body, c.pace = end, body, pace{}
-	c.chunked.Store(body < 0)
+	c.pass, c.pace = end, pace{}
 	if body > 0 {
 		ahead = int(min(int64(ahead), body))
-		c.body -= int64(ahead)
 	}
 	if body != 0 {
 		c.pass += ahead
 	}
+	c.linger.answered.Store(false)
+	c.body.Store(body)
+	c.countBody(ahead)
 }
 
 // headEnd returns the length of a complete head, -1 if it is incomplete. A bare line feed ends a

@@ -8,8 +8,8 @@ import (
 
 // readBody reads from the network, and ends a body that is sent too slowly.
 func (c *conn) readBody(p []byte) (int, error) {
-	if c.body > 0 {
-		p = p[:min(int64(len(p)), c.body)]
+	if left := c.body.Load(); left > 0 {
+		p = p[:min(int64(len(p)), left)]
 	}
 	if c.limits.Rate == 0 {
 		n, err := c.Conn.Read(p)
@@ -32,7 +32,7 @@ func (c *conn) readBody(p []byte) (int, error) {
 			return c.readBody(p)
 		}
 	}
-	if c.body == 0 {
+	if c.body.Load() == 0 {
 		c.deadline.setOwn(time.Time{})
 	}
 	return n, err
@@ -40,8 +40,8 @@ func (c *conn) readBody(p []byte) (int, error) {
 
 // countBody counts bytes of a body of known length.
 func (c *conn) countBody(n int) {
-	if c.body > 0 {
-		c.body -= int64(n)
+	if c.body.Load() > 0 {
+		c.body.Add(-int64(n))
 	}
 }
 

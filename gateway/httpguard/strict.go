@@ -3,7 +3,6 @@ package httpguard
 import (
 	"cmp"
 	"errors"
-	"io"
 	"net"
 	"time"
 
@@ -12,13 +11,15 @@ import (
 
 // Strict returns a listener whose connections are strict.
 func Strict(l net.Listener, limits Limits) net.Listener {
-	return &strict{l, limits, cmp.Or(limits.Metrics, metrics.NewSet()).GetOrCreateCounter("akigw_wire_refused_requests_total")}
+	return &strict{Listener: l, limits: limits, lingering: make(chan struct{}, maxLingering),
+		refused: cmp.Or(limits.Metrics, metrics.NewSet()).GetOrCreateCounter("akigw_wire_refused_requests_total")}
 }
 
 type strict struct {
 	net.Listener
-	limits  Limits
-	refused *metrics.Counter
+	limits    Limits
+	refused   *metrics.Counter
+	lingering chan struct{} // the places of connections that linger
 }
 
 // Accept implements net.Listener.
@@ -27,11 +28,19 @@ func (s *strict) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(c, s.limits, s.refused), nil
+	return newConn(c, s.limits, s.refused, s.lingering), nil
 }
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if c.linger.begun.Load() { // bytes in front of these may have been discarded
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *conn) read(p []byte) (int, error) {
 	for len(p) > 0 {
 		switch {
 		case c.pass > 0:
@@ -40,14 +49,14 @@ func (c *conn) Read(p []byte) (int, error) {
 			return n, nil
 		case c.err != nil:
 			return 0, c.err
-		case c.body != 0:
+		case c.body.Load() != 0:
 			return c.readBody(p)
 		}
 		if err := c.readHead(p); err != nil {
 			return 0, err
 		}
 		// A read with a short buffer is net/http's check of the connection while a handler runs.
-		if c.pass == 0 || c.body != 0 || len(p) < minRead || c.refusal.Load() != nil {
+		if c.pass == 0 || c.body.Load() != 0 || len(p) < minRead || c.refusal.Load() != nil {
 			continue
 		}
 		answered, err := c.tryFast(c.in.held()[:c.pass])
@@ -83,23 +92,16 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
 }
 
-// CloseWrite closes the sending direction, if the connection can do that.
+// CloseWrite closes the sending direction. net/http calls it, and waits, before it closes a connection with
+// more than 256 KiB of a body that nobody wants.
 func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
+	c.lingerOnce()
+	return c.shutWrite()
 }
 
-const (
-	// lingerBytes and lingerTime limit what is read after the last request that was inspected, so
-	// that its client gets the response before the connection is reset.
-	lingerBytes = 256 << 10
-	lingerTime  = time.Second
-	// finishTimeout is how long a response on the fast path may continue once the connection is to
-	// be closed.
-	finishTimeout = 10 * time.Second
-)
+// finishTimeout is how long a response on the fast path may continue once the connection is to be
+// closed.
+const finishTimeout = 10 * time.Second
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
@@ -107,8 +109,6 @@ func (c *conn) Close() error {
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(finishTimeout)) // a broken connection ends by itself
 		return nil                                                 // the next read fails, and net/http closes it again
 	}
-	if (c.refusal.Load() != nil || c.chunked.Load()) && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
-		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // best effort: the response has been sent
-	}
+	c.lingerOnce()
 	return c.Conn.Close()
 }
