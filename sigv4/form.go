@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -129,7 +130,7 @@ func (v *Verifier) verifyFormV4(f form, now time.Time) (Identity, error) {
 	key := v.signing.derive(stored.Secret, c.day, v.Region)
 	want := hex.EncodeToString(key.appendSum(nil, []byte(f.fields[fieldPolicy])))
 	if !hmac.Equal([]byte(want), []byte(c.signature)) || !known {
-		return Identity{}, s3err.SignatureDoesNotMatch
+		return Identity{}, f.mismatch(&c)
 	}
 	return Identity{c.accessKey, Form, 4, true}, stored.admits(c.token, now)
 }
@@ -150,7 +151,19 @@ func (v *Verifier) verifyFormV2(f form, now time.Time) (Identity, error) {
 		return Identity{}, err
 	}
 	c := credential{accessKey: f.fields[fieldKeyV2], signature: f.fields[fieldSignatureV2], token: f.fields[fieldToken]}
-	return Identity{c.accessKey, Form, 2, true}, v.checkSignatureV2(&c, f.fields[fieldPolicy], now)
+	err := v.checkSignatureV2(&c, f.fields[fieldPolicy], now)
+	if errors.Is(err, s3err.SignatureDoesNotMatch) {
+		err = f.mismatch(&c)
+	}
+	return Identity{c.accessKey, Form, 2, true}, err
+}
+
+// mismatch returns the error of a form whose signature is not that of its policy. Like S3 it repeats what was
+// signed, which for a form is what the client has sent, and nothing else.
+func (f form) mismatch(c *credential) error {
+	policy := f.fields[fieldPolicy]
+	return s3err.SignatureDoesNotMatch.About("AWSAccessKeyId", c.accessKey).About("StringToSign", policy).
+		About("SignatureProvided", c.signature).About("StringToSignBytes", fmt.Sprintf("% x", policy))
 }
 
 // uncovered returns the names of the fields that no condition names, sorted. The bucket is a field of

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -247,4 +248,30 @@ func FuzzPostPolicy(f *testing.F) {
 			t.Fatalf("%q admits %q", encoded, name)
 		}
 	})
+}
+
+// TestMismatchOfAForm: the error of a wrong signature repeats what the client has signed, and says the same
+// whether the key exists or not.
+func TestMismatchOfAForm(t *testing.T) {
+	v := formVerifier()
+	v.V2 = V2Presigned
+	v4 := publishedForm()
+	v4["policy"], v4["x-amz-signature"] = "ab<", "no"
+	unknown := maps.Clone(v4)
+	unknown["x-amz-credential"] = strings.Replace(v4["x-amz-credential"], exampleKey, "UNKNOWN", 1)
+	for name, c := range map[string]struct {
+		key    string
+		fields map[string]string
+	}{
+		"version 4":   {exampleKey, v4},
+		"unknown key": {"UNKNOWN", unknown},
+		"version 2":   {exampleKey, map[string]string{"key": "k", "policy": "ab<", "awsaccesskeyid": exampleKey, "signature": "no"}},
+	} {
+		_, _, err := v.VerifyForm("b", c.fields)
+		var coded *s3err.Error
+		want := [][2]string{{"AWSAccessKeyId", c.key}, {"StringToSign", "ab<"}, {"SignatureProvided", "no"}, {"StringToSignBytes", "61 62 3c"}}
+		if !errors.As(err, &coded) || coded.Code != string(s3err.SignatureDoesNotMatch) || !slices.Equal(coded.Detail, want) {
+			t.Errorf("%s: %+v", name, err)
+		}
+	}
 }
