@@ -98,7 +98,10 @@ func runOne(test integration.IntTest, conf *integration.S3Conf) (said string) {
 // unlike lists the tests of the suite that pass directly but not through the gateway, with the
 // reasons.
 var unlike = []struct{ tests, why string }{
-	{"PostObject_.*", "browser forms are answered with 501"},
+	{"PostObject_access_denied", "S3's message ends without a full stop"},
+	{"PostObject_expired_due_to_date", "the suite demands that a form expires an hour after it was signed; with S3 its policy alone says when"},
+	{"PostObject_success_status_201", "the suite demands a namespace, which S3's PostResponse has not"},
+	{"PresignedAuth_sigv2_not_supported", "the suite demands that URLs of signature version 2 are refused; S3 takes them, and so does the gateway"},
 	{"PublicBucket_.*", "who may read without credentials is the gateway's rule, not the upstream's; and S3's message ends without a full stop"},
 	{"IAM_CreateBucket_.*", "a method of versitygw's own"},
 	{"PreflightOPTIONS_(non_existing_bucket|unset_bucket_cors)", "a preflight is not signed: the gateway's no is the same for every bucket"},
