@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/md5"
 	"encoding/base64"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -702,5 +704,47 @@ func TestHeaderCase(t *testing.T) {
 		if len(h[name]) != 1 {
 			t.Errorf("no %s in %v", name, h)
 		}
+	}
+}
+
+// TestRefusedBeforeTheBody: a client that sends its whole request before it reads learns why the request was
+// refused.
+func TestRefusedBeforeTheBody(t *testing.T) {
+	g := newRig(t, rules.Strict)
+	file := make([]byte, 12<<20) // more than any buffer in between
+	form := s3client.Upload{AccessKey: "nobody", Secret: "secret", Bucket: "bucket", Fields: [][2]string{{"key", "key"}}, File: file}.Body()
+	for name, c := range map[string]struct {
+		head string
+		body []byte
+		code string
+	}{
+		"a PUT without a signature":       {"PUT /bucket/key HTTP/1.1\r\nConnection: close\r\n", file, "AccessDenied"},
+		"the same, kept alive":            {"PUT /bucket/key HTTP/1.1\r\n", file, "AccessDenied"},
+		"a PUT that does not wait":        {"PUT /bucket/key HTTP/1.1\r\nExpect: 100-continue\r\n", file, "AccessDenied"},
+		"a form with an unknown key":      {"POST /bucket HTTP/1.1\r\nConnection: close\r\nContent-Type: " + s3client.ContentType + "\r\n", form, "SignatureDoesNotMatch"},
+		"a POST that no operation is for": {"POST /bucket/key?no-such HTTP/1.1\r\n", file, "AccessDenied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", g.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			head := c.head + "Host: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) + "\r\n\r\n"
+			if _, err := conn.Write(append([]byte(head), c.body...)); err != nil {
+				t.Fatalf("sending: %v", err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatalf("reading the answer: %v", err)
+			}
+			defer resp.Body.Close()
+			if said, err := io.ReadAll(resp.Body); resp.StatusCode != 403 || !strings.Contains(string(said), "<Code>"+c.code+"<") || err != nil {
+				t.Errorf("%d %s %v", resp.StatusCode, said, err)
+			}
+		})
+	}
+	if g.up.Len() != 0 {
+		t.Errorf("%d objects were stored", g.up.Len())
 	}
 }
