@@ -41,6 +41,7 @@ for version, config in ('default', None), ('v4', Config(signature_version='s3v4'
     signer = boto3.client('s3', config=config)
     p = signer.generate_presigned_post(b, version + '/${filename}', Fields={'Content-Type': 'text/x-test', 'success_action_status': '201', 'x-amz-meta-color': 'blue'},
         Conditions=[{'Content-Type': 'text/x-test'}, {'success_action_status': '201'}, ['starts-with', '$x-amz-meta-color', 'b'], ['content-length-range', 1, len(big)]], ExpiresIn=60)
+    assert ('AWSAccessKeyId' in p['fields']) == (version != 'v4'), p
     status, headers, said = post(p, 'C:\\dir\\a file.png', small, last='--xyz\r\nContent-Disposition: form-data; name="submit"\r\n\r\nUpload\r\n')
     assert status == 201 and '<Key>%s/a file.png</Key>' % version in said and headers['Location'].endswith('/formbucket/%s/a%%20file.png' % version), (version, status, said)
     for i in range(2):
