@@ -168,14 +168,21 @@ type RangeSpec struct {
 	set         bool
 	first, last int64 // last < 0: up to the end. first < 0: the last `last` bytes.
 	part        int
+	checksum    bool // the part's own checksum is wanted
 }
 
-// PartSpec selects one part of an object by its number (GetObject, partNumber). Only the upstream
-// knows which range that is.
-func PartSpec(number int) RangeSpec { return RangeSpec{part: number} }
+// PartSpec selects one part of an object by its number (GetObject, partNumber). checksum says that the
+// part's own checksum is wanted (x-amz-checksum-mode), which only the upstream knows, as it knows the
+// ranges of most parts.
+func PartSpec(number int, checksum bool) RangeSpec {
+	return RangeSpec{part: number, checksum: checksum}
+}
 
 // Part is the number of the requested part, 0 for none.
 func (r RangeSpec) Part() int { return r.part }
+
+// Checksum reports whether the checksum of the requested part is wanted.
+func (r RangeSpec) Checksum() bool { return r.checksum }
 
 // ParseRange parses a Range header as S3 does: anything other than exactly one syntactically valid
 // bytes range (RFC 9110 §14.1.1) is ignored and selects the whole object.

@@ -120,7 +120,7 @@ var families = []family{
 	{"akigw_cold_suspected_total", "", "times that an upstream was found to have stopped responding"},
 	{"akigw_cold_suspect_refused_total", "", "requests refused because their upstream had stopped responding"},
 	{"akigw_cold_probes_total", "", "probes sent to find out whether an upstream still responds"},
-	{"akigw_tiers_requests_saved_total", "what", "with freshness exclusive, HEADs that were not sent: for the headers of an object that the gateway has just written, or for the confirmation of an object before it leaves the disk"},
+	{"akigw_tiers_requests_saved_total", "what", "with freshness exclusive, HEADs that were not sent: for the headers of an object that the gateway has just written or, in any mode, where a part of it is, or for the confirmation of an object before it leaves the disk"},
 	{"akigw_tiers_pages_total", "outcome", "with freshness exclusive, pages of listings requested for the dates of objects that the gateway has written, by outcome: loaded or failed"},
 	{"akigw_tiers_predictions_wrong_total", "what", "headers of a written object, or pages, with which a HEAD did not agree; after that, HEADs are sent again"},
 	{"akigw_tiers_unsettled_writes_total", "", "writes that got no response and may still be carried out; their keys stay fenced for 16 minutes"},

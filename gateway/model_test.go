@@ -64,8 +64,9 @@ type machine struct {
 	b       *bench
 	number  int // of the operation
 	tick    atomic.Int64
-	history []string     // of the last operations
-	still   sync.RWMutex // while it is locked nothing new is done to the journal's files
+	history []string         // of the last operations
+	parts   map[string][]int // sizes of the parts of objects with parts, by ETag
+	still   sync.RWMutex     // while it is locked nothing new is done to the journal's files
 	*tally
 
 	// Reads ahead go on behind an operation, so faults are asked for under a lock.
@@ -111,6 +112,7 @@ var operations = []operation{
 	{name: "GET", do: (*machine).get},
 	{name: "GET again", do: func(m *machine, key akigw.Key) { m.get(key); m.get(key) }},
 	{name: "GET range", do: (*machine).getRange},
+	{name: "GET part", do: (*machine).getPart},
 	{name: "GET no-cache", do: (*machine).getFresh},
 	{name: "GET no-store", do: (*machine).getPast},
 	{name: "HEAD", do: (*machine).head},
@@ -253,7 +255,7 @@ func (m *machine) missing() int {
 
 // runModel runs one machine.
 func runModel(t *testing.T, p *testkit.Proof, n, ops int) *tally {
-	m := &machine{t: t, random: p.Random(n), model: testkit.NewModel(), up: s3mem.New(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
+	m := &machine{t: t, random: p.Random(n), model: testkit.NewModel(), parts: map[string][]int{}, up: s3mem.New(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
 	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
 	m.hook()
 	m.open()
@@ -476,6 +478,51 @@ func (m *machine) getRange(key akigw.Key) {
 	}
 }
 
+// getPart reads one part of an object by its number.
+func (m *machine) getPart(key akigw.Key) {
+	number := 1 + m.random.IntN(3)
+	w := m.ask("GET", key, fmt.Sprintf("partNumber=%d", number), nil, nil)
+	switch w.Code {
+	case http.StatusPartialContent, http.StatusOK:
+		v, ok := m.shown(key, tagOf(w))
+		if !ok {
+			return
+		}
+		body, count, ok := m.part(v, number)
+		if got := sentHeader(w, "x-amz-mp-parts-count"); !ok || !complete(w) || !bytes.Equal(w.Body.Bytes(), body) || got != count {
+			m.t.Errorf("part %d of %s: %d, %d bytes, %s, of %q parts", number, key, w.Code, w.Body.Len(), w.Header().Get("Content-Range"), got)
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		lacks := func(v testkit.Value) bool {
+			_, _, ok := m.part(v, number)
+			return v.ETag != "" && !ok
+		}
+		if !slices.ContainsFunc(m.model.Possible(key), lacks) {
+			m.t.Errorf("part %d of %s: %d", number, key, w.Code)
+		}
+	default:
+		m.check(key, w, false)
+	}
+}
+
+// part returns a part of a value, and how many it has; false if it has no such part.
+func (m *machine) part(v testkit.Value, number int) (body []byte, count string, ok bool) {
+	sizes := m.parts[v.ETag]
+	if sizes != nil {
+		count = strconv.Itoa(len(sizes))
+	} else {
+		sizes = []int{len(v.Body)}
+	}
+	if number > len(sizes) {
+		return nil, count, false
+	}
+	start := 0
+	for _, size := range sizes[:number-1] {
+		start += size
+	}
+	return v.Body[start : start+sizes[number-1]], count, true
+}
+
 // shown finds the value that has an ETag among those that key may show.
 func (m *machine) shown(key akigw.Key, etag string) (testkit.Value, bool) {
 	for _, v := range m.model.Possible(key) {
@@ -581,6 +628,8 @@ func (m *machine) multipart(key akigw.Key) {
 	}
 	document, sums, v := "<CompleteMultipartUpload>", []byte{}, testkit.Value{}
 	n, size := 1+m.random.IntN(3), testkit.Pick(m.random, 0, 64<<10, 128<<10) // of all parts but the last; 0: any
+	step := testkit.Pick(m.random, 1, 1, 1, 2)                                // of their numbers
+	var sizes []int
 	for part := 1; part <= n; part++ {
 		if m.random.IntN(30) == 0 {
 			m.restart(key)
@@ -590,18 +639,22 @@ func (m *machine) multipart(key akigw.Key) {
 			p = m.sized(size)
 		}
 		sum := md5.Sum(p.Body)
-		query := fmt.Sprintf("partNumber=%d&uploadId=%s", part, id[1])
+		query := fmt.Sprintf("partNumber=%d&uploadId=%s", part*step, id[1])
 		if m.random.IntN(8) == 0 { // it is replaced
 			m.ask("PUT", key, query, nil, m.sized(len(p.Body)).Body)
+		}
+		if m.random.IntN(16) == 0 { // a part that is not listed
+			m.ask("PUT", key, fmt.Sprintf("partNumber=%d&uploadId=%s", 100+part, id[1]), nil, p.Body)
 		}
 		w := m.ask("PUT", key, query, nil, p.Body)
 		if tagOf(w) != p.ETag {
 			m.t.Errorf("part of %s: %d %s", key, w.Code, w.Body)
 		}
-		document += fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", part, p.ETag)
-		sums, v.Body = append(sums, sum[:]...), append(v.Body, p.Body...)
+		document += fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", part*step, p.ETag)
+		sums, v.Body, sizes = append(sums, sum[:]...), append(v.Body, p.Body...), append(sizes, len(p.Body))
 	}
 	v.ETag = fmt.Sprintf("\"%x-%d\"", md5.Sum(sums), n)
+	m.parts[v.ETag] = sizes
 	m.wrote(key, m.ask("POST", key, "uploadId="+id[1], nil, []byte(document+"</CompleteMultipartUpload>")), v)
 }
 

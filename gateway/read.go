@@ -34,9 +34,14 @@ func (c *call) cachedKey() (key akigw.Key, ok bool) {
 func (c *call) spec() akigw.RangeSpec {
 	if c.query.Has("partNumber") {
 		n, _ := strconv.Atoi(c.query.Get("partNumber")) // check has parsed it
-		return akigw.PartSpec(n)
+		return akigw.PartSpec(n, c.wantsChecksums())
 	}
 	return akigw.ParseRange(c.Header.Get("Range"))
+}
+
+// wantsChecksums reports whether a read asks for x-amz-checksum-* headers.
+func (c *call) wantsChecksums() bool {
+	return strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
 }
 
 // maxVersion is the longest version ID (S3: 1,024 bytes).
@@ -228,7 +233,7 @@ func refuse(w *answer, c *call, reader *tiers.Reader, err error) error {
 
 // describe sends the status and the headers of an object.
 func describe(w *answer, c *call, reader *tiers.Reader, spec akigw.RangeSpec) {
-	checksums := spec.Whole() && strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
+	checksums := spec.Whole() && c.wantsChecksums()
 	h := w.Header()
 	for name, values := range reader.Object.Header {
 		if checksums || !strings.HasPrefix(name, "X-Amz-Checksum-") {
@@ -244,7 +249,7 @@ func describe(w *answer, c *call, reader *tiers.Reader, spec akigw.RangeSpec) {
 	status := http.StatusOK
 	if p := reader.Part; p != nil {
 		status = p.Status
-		describePart(h, p, reader.Object.Size, strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED"))
+		describePart(h, p, reader.Object.Size, spec.Checksum())
 	} else if spec.Partial(reader.Object.Size) {
 		h["Content-Range"] = []string{reader.Range.ContentRange(reader.Object.Size)}
 		status = http.StatusPartialContent

@@ -74,7 +74,7 @@ func (v *validator) merge(e, known *entry) *entry {
 		return v.confirm(&confirmed, known)
 	}
 	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
-		e.extent, e.block, e.body = known.extent, known.block, known.body
+		e.extent, e.block, e.body, e.parts = known.extent, known.block, known.body, known.parts
 	}
 	v.publish(e)
 	return e

@@ -30,6 +30,8 @@ type entry struct {
 	// predicted are the headers that the upstream will show, except Last-Modified, see predictions.
 	// It is only set while the headers are unknown, and nil if nothing can be predicted.
 	predicted http.Header
+	// parts says where its parts are; zero: only the upstream knows.
+	parts layout
 	// body holds the bytes of a small object; nil means that the bytes are in blocks or not cached.
 	body []byte
 	// validated is when the gateway sent the last upstream request that confirmed the object.
@@ -108,12 +110,13 @@ func objectNumber(key akigw.Key) uint64 {
 	return xxhash.Sum64String(key.Bucket)*31 + xxhash.Sum64String(key.Name)
 }
 
-// Flags in the last byte before the body of an encoded entry. Older releases do not know
-// markPredicted, and drop an entry that has it.
+// Flags of an encoded entry, in the byte after its headers. Older releases do not know markPredicted and
+// markParts, and drop an entry that has one of them.
 const (
-	markBody      = 1 << iota // the body follows
+	markBody      = 1 << iota // the body follows, at the end
 	markStrong                // see entry.strong
 	markPredicted             // the headers are entry.predicted
+	markParts                 // entry.parts follows
 )
 
 func (e *entry) marks() (marks byte) {
@@ -125,6 +128,9 @@ func (e *entry) marks() (marks byte) {
 	}
 	if e.predicted != nil {
 		marks |= markPredicted
+	}
+	if e.parts.count > 0 {
+		marks |= markParts
 	}
 	return marks
 }
@@ -146,7 +152,12 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = codec.AppendString(b, e.ETag)
 	b = codec.AppendFlag(b, e.known())
 	b = codec.AppendHeader(b, e.described())
-	return append(append(b, e.marks()), e.body...)
+	b = append(b, e.marks())
+	if e.parts.count > 0 {
+		b = binary.AppendUvarint(b, uint64(e.parts.count))
+		b = binary.AppendUvarint(b, uint64(e.parts.size))
+	}
+	return append(b, e.body...)
 }
 
 // decodeEntry decodes what appendEntry wrote. The entry retains b.
@@ -169,13 +180,16 @@ func decodeEntry(b []byte) (*entry, error) {
 		e.predicted = header
 	}
 	e.strong = marks&markStrong != 0
+	if marks&markParts != 0 {
+		e.parts = layout{count: int64(d.Uvarint()), size: int64(d.Uvarint())}
+	}
 	if marks&markBody != 0 {
 		e.body = d.Rest()
 	}
 	if known && predicted || !known && !predicted && len(header) > 0 {
 		return nil, errEntry
 	}
-	if d.Bad() || marks > markBody|markStrong|markPredicted || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
+	if d.Bad() || marks > markBody|markStrong|markPredicted|markParts || !e.parts.valid(e.Size) || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
 		return nil, errEntry
 	}
 	return e, nil

@@ -18,6 +18,8 @@ func sampleEntries() []*entry {
 		{Object: akigw.Object{Key: key("k"), Header: http.Header{}}, block: 1, body: []byte{}},
 		{Object: akigw.Object{Key: key("k"), Size: 2, ETag: `"g"`}, extent: 9, block: 1 << 20, body: []byte("hi"), predicted: http.Header{"Content-Type": {"a"}}},
 		{Object: akigw.Object{Key: key("k"), ETag: `"h"`, LastModified: time.Unix(1700000000, 0)}, block: 1, predicted: http.Header{}},
+		{Object: akigw.Object{Key: key("k"), Size: 5<<20 + 1, ETag: `"i-2"`, Header: http.Header{}}, extent: 9, block: 1 << 20, parts: layout{count: 2, size: 5 << 20}},
+		{Object: akigw.Object{Key: key("k"), Size: 2, ETag: `"j-1"`}, block: 1 << 20, body: []byte("hi"), predicted: http.Header{}, parts: layout{count: 1, size: 2}},
 	}
 	for _, e := range entries {
 		e.object = objectNumber(e.Key)
@@ -54,7 +56,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			return
 		}
 		again, err := decodeEntry(appendEntry(nil, e))
-		if err != nil || again.Size != e.Size || again.Key != e.Key || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) || again.known() != e.known() || len(again.predicted) != len(e.predicted) {
+		if err != nil || again.Size != e.Size || again.Key != e.Key || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) || again.known() != e.known() || len(again.predicted) != len(e.predicted) || again.parts != e.parts {
 			t.Errorf("%+v: %+v %v", e, again, err)
 		}
 	})

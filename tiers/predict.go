@@ -32,11 +32,12 @@ type predictions struct {
 	counters *counters
 
 	mu     sync.Mutex
-	shapes map[shapeID]*shape // guarded by mu
+	shapes map[shapeID]*shape      // guarded by mu
+	parts  map[partsShapeID]*trial // guarded by mu
 }
 
 func newPredictions(s *storage) *predictions {
-	return &predictions{log: s.log, counters: s.counters, shapes: make(map[shapeID]*shape)}
+	return &predictions{log: s.log, counters: s.counters, shapes: make(map[shapeID]*shape), parts: make(map[partsShapeID]*trial)}
 }
 
 // shapeID identifies the objects of a shape.
@@ -49,10 +50,27 @@ type shapeID struct {
 
 // shape is what HEADs of such objects have shown.
 type shape struct {
-	added  http.Header // what the upstream adds to every object
-	agreed int         // HEADs that agreed with the prediction
-	used   int         // predictions since then
-	wrong  bool        // a HEAD disagreed
+	added http.Header // what the upstream adds to every object
+	trial
+}
+
+// trial is how predictions of one kind have done.
+type trial struct {
+	agreed int  // HEADs that agreed with the prediction
+	used   int  // predictions since then
+	wrong  bool // a HEAD disagreed
+}
+
+// trusted reports whether predictions may be used.
+func (t *trial) trusted() bool { return t != nil && t.agreed >= proofs && !t.wrong }
+
+// use reports whether a prediction is to be used now. Sometimes a HEAD is to be compared with it instead.
+func (t *trial) use() bool {
+	if !t.trusted() {
+		return false
+	}
+	t.used++
+	return t.used%sampleEvery != 0
 }
 
 // shapeOf returns the shape of an entry with predicted headers. The names of user metadata do not
@@ -90,10 +108,7 @@ func (p *predictions) complete(e *entry, modified time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.shapes[id]
-	if s == nil || !s.trusted() {
-		return false
-	}
-	if s.used++; s.used%sampleEvery == 0 {
+	if s == nil || !s.use() {
 		return false
 	}
 	p.counters.savedHeads.Inc()
@@ -140,8 +155,6 @@ func (p *predictions) compare(e, shown *entry) {
 	p.counters.wrongHeaders.Inc()
 	p.log.Warn("the headers of an object that the gateway has written are not those that it expected: from now on each object of the bucket that is written with the same headers needs a HEAD", "key", e.Key.String(), "header", name)
 }
-
-func (s *shape) trusted() bool { return s.agreed >= proofs && !s.wrong }
 
 // header returns the headers that the upstream will show for an object of the shape, except
 // Last-Modified.

@@ -92,7 +92,7 @@ func (r *Reader) resolve(ctx context.Context, spec akigw.RangeSpec) (err error) 
 		r.Range, err = spec.Resolve(r.entry.Size)
 		return err
 	}
-	if r.Part, err = r.source.part(ctx, r.entry, spec.Part()); err == nil {
+	if r.Part, err = r.source.part(ctx, r.entry, spec); err == nil {
 		r.Range = r.Part.Range
 	}
 	return err

@@ -257,16 +257,17 @@ func (u *uploads) claim(w *PartWrite, n int64, sum uint64) bool {
 
 // complete ends an upload that the upstream has completed with these parts as an object with this ETag.
 // It returns nil if nothing is known of the upload. ok means that the extent o.taken has blocks of the
-// object, all at their places, and that the object has size bytes; otherwise the caller drops the upload.
-func (u *uploads) complete(id uploadID, listed []UploadedPart, etag string) (o *upload, size int64, ok bool) {
+// object, all at their places, and that the object has the parts of these sizes in bytes; otherwise the
+// caller drops the upload.
+func (u *uploads) complete(id uploadID, listed []UploadedPart, etag string) (o *upload, sizes []int64, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if o = u.open[id]; o == nil {
-		return nil, 0, false
+		return nil, nil, false
 	}
-	size, ok = o.assembled(listed, etag)
+	sizes, ok = o.assembled(listed, etag)
 	o.taken = u.removeLocked(o)
-	return o, size, ok
+	return o, sizes, ok
 }
 
 // drop drops what was kept of a completed upload.
@@ -279,30 +280,31 @@ func (u *uploads) drop(o *upload) {
 	u.free(extent)
 }
 
-// assembled returns the size of the object that the listed parts make, and whether the blocks are its
-// blocks: each part was sent under the listed ETag, together they give the object's, no other part is
-// kept, and those that are kept are where they have to be.
-func (o *upload) assembled(listed []UploadedPart, etag string) (size int64, ok bool) {
-	all, kept := md5.New(), 0
+// assembled returns the sizes of the listed parts, and whether the blocks are those of the object that they
+// make: each part was sent under the listed ETag, together they give the object's, no other part is kept, and
+// those that are kept are where they have to be.
+func (o *upload) assembled(listed []UploadedPart, etag string) (sizes []int64, ok bool) {
+	all, kept, at := md5.New(), 0, int64(0)
 	for i, l := range listed {
 		p := o.parts[l.Number]
 		if p == nil || p.etag != bareETag(l.ETag) {
-			return 0, false
+			return nil, false
 		}
 		sum, err := hex.DecodeString(p.etag)
 		if err != nil || len(sum) != md5.Size {
-			return 0, false
+			return nil, false
 		}
 		all.Write(sum)
 		if len(p.sums) > 0 {
 			kept++
-			if size != int64(l.Number-1)*o.size || i < len(listed)-1 && p.size%o.block != 0 {
-				return 0, false
+			if at != int64(l.Number-1)*o.size || i < len(listed)-1 && p.size%o.block != 0 {
+				return nil, false
 			}
 		}
-		size += p.size
+		at += p.size
+		sizes = append(sizes, p.size)
 	}
-	return size, kept > 0 && kept == o.kept() && o.extent != 0 && etag == fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(listed))
+	return sizes, kept > 0 && kept == o.kept() && o.extent != 0 && etag == fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(listed))
 }
 
 // bareETag returns an ETag without its quotes.

@@ -20,6 +20,7 @@ type Write struct {
 	key      akigw.Key
 	extent   warm.Run
 	body     cutter
+	parts    layout // see Parts
 	ended    bool
 }
 
@@ -37,6 +38,10 @@ func (w *Write) Body(p []byte) {
 
 // Keeps reports whether the cache takes the body of an object of size bytes.
 func (w *Write) Keeps(size int64) bool { return w.settings.CachedSize(size) }
+
+// Parts says that the object is uploaded in parts of these numbers and sizes in bytes, which Parts does not
+// retain.
+func (w *Write) Parts(numbers []int, sizes []int64) { w.parts = layoutOf(numbers, sizes) }
 
 // put stores a block of the body.
 func (w *Write) put(n int64, b *sharedBlock) {
@@ -59,6 +64,9 @@ func (w *Write) Written(sent, answer, seen http.Header) {
 	}
 	e := w.changes.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
 	e.extent, e.block = w.extent.ID, w.settings.Block
+	if w.parts.valid(e.Size) {
+		e.parts = w.parts
+	}
 	if held := w.body.n*w.settings.Block + int64(len(w.body.block)); w.settings.Cached() && held == w.size {
 		if settings.Freshness == rules.Exclusive {
 			w.changes.predictions.predict(e, sent, answer, seen)
@@ -79,15 +87,21 @@ func (w *Write) Assembled(id string, listed []UploadedPart, answer http.Header) 
 	generation, alone := w.end()
 	defer w.leave()
 	c := w.changes
-	o, size, ok := c.uploads.complete(uploadID{w.key, id}, listed, etag)
+	o, sizes, ok := c.uploads.complete(uploadID{w.key, id}, listed, etag)
 	if o == nil {
 		w.drop()
 		return
 	}
-	e := c.newEntry(akigw.Object{Key: w.key, Size: size, ETag: etag}, generation, time.Now())
+	e := c.newEntry(akigw.Object{Key: w.key, ETag: etag}, generation, time.Now())
 	e.extent, e.block = o.taken, o.block
+	numbers := make([]int, len(sizes))
+	for i, size := range sizes {
+		numbers[i] = listed[i].Number
+		e.Size += size
+	}
+	e.parts = layoutOf(numbers, sizes)
 	settings := c.settings(w.key)
-	if !ok || !alone || !settings.ForWrite().CachedSize(size) || c.small(e) {
+	if !ok || !alone || !settings.ForWrite().CachedSize(e.Size) || c.small(e) {
 		w.drop()
 		c.uploads.drop(o)
 		return
@@ -97,7 +111,7 @@ func (w *Write) Assembled(id string, listed []UploadedPart, answer http.Header) 
 		c.predictions.predict(e, o.header, answer, nil)
 	}
 	c.publishAs(e, settings.ForWrite(), handling(settings))
-	c.observers.accessed(e, settings, akigw.Range{Length: size}, "")
+	c.observers.accessed(e, settings, akigw.Range{Length: e.Size}, "")
 }
 
 // keep adds the new object to the cache.

@@ -95,6 +95,9 @@ type Upstream interface {
 type Change interface {
 	// Keeps reports whether the cache takes the body of an object of size bytes.
 	Keeps(size int64) bool
+	// Parts says that the object is uploaded in parts of these numbers and sizes in bytes, which it does
+	// not retain.
+	Parts(numbers []int, sizes []int64)
 	// Body passes on the next bytes of the new object.
 	Body(p []byte)
 	// Written says that the upstream has that object. sent and answer are the headers of the

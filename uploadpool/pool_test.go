@@ -49,6 +49,7 @@ type rig struct {
 // noChange stands in for a cache when there is none.
 type noChange struct{}
 
+func (noChange) Parts([]int, []int64)        {}
 func (noChange) Body([]byte)                 {}
 func (noChange) Keeps(int64) bool            { return true }
 func (noChange) Written(_, _, _ http.Header) {}

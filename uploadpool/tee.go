@@ -70,6 +70,7 @@ func (t *tee) end() (seen int64, again bool, err error) {
 type nothing struct{}
 
 func (nothing) Keeps(int64) bool            { return false }
+func (nothing) Parts([]int, []int64)        {}
 func (nothing) Body([]byte)                 {}
 func (nothing) Written(_, _, _ http.Header) {}
 func (nothing) End()                        {}

@@ -236,6 +236,11 @@ func (u *uploader) showParts(ctx context.Context, e *journal.Entry, change Chang
 		return false
 	}
 	defer body.Close()
+	numbers, sizes := make([]int, len(e.Parts)), make([]int64, len(e.Parts))
+	for i, p := range e.Parts {
+		numbers[i], sizes[i] = p.Number, p.Size
+	}
+	change.Parts(numbers, sizes)
 	buffer := make([]byte, 64<<10)
 	for seen := int64(0); seen < e.Size; {
 		n, err := body.Read(buffer)

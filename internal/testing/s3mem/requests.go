@@ -35,6 +35,9 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 	} else if err != nil {
 		return Response(http.StatusPreconditionFailed, nil, []byte("<Error><Code>PreconditionFailed</Code></Error>")), nil
 	}
+	if number := r.Query.Get("partNumber"); number != "" {
+		return o.answerPart(r.Method, number, h), nil
+	}
 	spec := akigw.ParseRange(r.Header.Get("Range"))
 	rng, err := spec.Resolve(int64(len(o.Body)))
 	if err != nil {
@@ -45,11 +48,33 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 		status = http.StatusPartialContent
 		h.Set("Content-Range", rng.ContentRange(int64(len(o.Body))))
 	}
+	return o.answer(r.Method, status, h, rng), nil
+}
+
+// answer returns the response to a read of a range.
+func (o *Stored) answer(method string, status int, h http.Header, rng akigw.Range) *http.Response {
 	resp := Response(status, h, o.Body[rng.Start:rng.End()])
-	if r.Method == http.MethodHead {
+	if method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
-	return resp, nil
+	return resp
+}
+
+// answerPart returns the response to a read by part number.
+func (o *Stored) answerPart(method, number string, h http.Header) *http.Response {
+	rng, ok := o.part(number)
+	if !ok {
+		return refuse(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber")
+	}
+	if o.Parts != nil {
+		h.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(len(o.Parts)))
+	}
+	status := http.StatusOK
+	if len(o.Body) > 0 {
+		status = http.StatusPartialContent
+		h.Set("Content-Range", rng.ContentRange(int64(len(o.Body))))
+	}
+	return o.answer(method, status, h, rng)
 }
 
 // putIf stores an object under the conditions of a PutObject. If a condition fails, it returns the

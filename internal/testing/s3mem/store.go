@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,24 @@ type Stored struct {
 	ETag     string
 	Modified time.Time
 	Header   http.Header
+	Parts    []int64 // sizes in bytes of the parts that it was uploaded in; nil: in one piece
+}
+
+// part returns the range of a part, which S3 numbers in the order of their numbers in the upload.
+func (o *Stored) part(number string) (r akigw.Range, ok bool) {
+	parts := o.Parts
+	if parts == nil {
+		parts = []int64{int64(len(o.Body))}
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > len(parts) {
+		return r, false
+	}
+	for _, size := range parts[:n-1] {
+		r.Start += size
+	}
+	r.Length = parts[n-1]
+	return r, true
 }
 
 // New returns an empty upstream.

@@ -133,6 +133,7 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 		return refuse(http.StatusBadRequest, "MalformedXML"), nil
 	}
 	var body []byte
+	var sizes []int64
 	all := md5.New()
 	for _, p := range request.Part {
 		part, ok := parts[p.PartNumber]
@@ -144,12 +145,12 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 			return nil, err
 		}
 		all.Write(sum)
-		body = append(body, part...)
+		body, sizes = append(body, part...), append(sizes, int64(len(part)))
 	}
 	m.mu.Lock()
 	delete(m.uploads, r.Query.Get("uploadId"))
 	m.mu.Unlock()
 	etag := fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(request.Part))
-	m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: u.header})
+	m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: u.header, Parts: sizes})
 	return Response(http.StatusOK, nil, []byte("<CompleteMultipartUploadResult><ETag>"+etag+"</ETag></CompleteMultipartUploadResult>")), nil
 }
