@@ -30,8 +30,10 @@ type name struct{ bucket, key string }
 // popularity is how often an object was read.
 type popularity struct {
 	name
-	reads, cold int // cold: of these, from the upstream
-	size        int64
+	reads   int
+	again   int    // reads that fetched a version which had been read before
+	version string // that was read last
+	size    int64
 }
 
 // NewObservation returns an empty one.
@@ -68,10 +70,10 @@ func (o *Observation) count(a *trace.Access) {
 		o.popular[p.name] = p
 	}
 	p.reads++
-	p.size = a.Size
-	if a.Outcome == akigw.Cold {
-		p.cold++
+	if a.Outcome == akigw.Cold && a.Version == p.version {
+		p.again++
 	}
+	p.version, p.size = a.Version, a.Size
 }
 
 // Observed is a trace that advice can be based on.
