@@ -117,6 +117,8 @@ func (s *Server) measuredOf(bucket string, validated advise.Validated) advise.Me
 			m.Write = value
 		case "pack_bytes":
 			m.Packs = value != "0"
+		case "shadow":
+			m.Shadow = value != "off"
 		}
 	}
 	return m

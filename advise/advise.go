@@ -59,7 +59,8 @@ type Measured struct {
 	Freshness string    `json:"freshness"` // "": unknown
 	TTLSecs   int64     `json:"ttl_secs"`
 	Write     string    `json:"write"`
-	Packs     bool      `json:"packs"` // small objects are packed
+	Packs     bool      `json:"packs"`  // small objects are packed
+	Shadow    bool      `json:"shadow"` // requests only pass
 	Validated Validated `json:"validated"`
 }
 
@@ -113,7 +114,8 @@ type Expectation struct {
 	HotRatio *float64 `json:"hot_ratio,omitempty"`
 	// Latency is the mean in milliseconds: of reads, and in a proposal for writes of those.
 	Latency *float64 `json:"latency_ms,omitempty"`
-	// Cost is that of the requests to the upstream, for 30 days of what the trace shows.
+	// Cost is that of reads and validations at the upstream, and in a proposal for writes of uploads, for 30
+	// days of what the trace shows.
 	Cost *float64 `json:"cost_per_month,omitempty"`
 }
 
@@ -163,6 +165,9 @@ func New(f Facts, seen *Observed) *Report {
 	m := &model{facts: &f, month: 1, known: map[string]Measured{}, uses: map[string][]use{}}
 	for _, b := range f.Buckets {
 		m.known[b.Bucket] = b
+	}
+	if slices.ContainsFunc(f.Buckets, func(b Measured) bool { return b.Shadow }) {
+		r.Notes = append(r.Notes, "In shadow mode requests only pass, and neither counters nor a trace see their reads. akigw shadow report says what the cache would save for them.")
 	}
 	if seen == nil {
 		r.Notes = append(r.Notes, "No trace was recorded, so this judges by counters and ghost caches alone: nothing is proposed for single buckets, and sizes are compared with twice the size only. Record one with akigw advise --seconds 3600, or with akigw trace record and akigw advise --trace FILE.")

@@ -271,6 +271,23 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// TestPinsAreNotForReplacedObjects: of an object that is replaced often, each version has to be fetched
+// once, and a pin does not change that.
+func TestPinsAreNotForReplacedObjects(t *testing.T) {
+	for every, want := range map[int]bool{1: false, 2: true} { // reads of each version, all from the upstream
+		w := newWorkload()
+		for n := range 10_000 {
+			a := w.object(1, 1000, akigw.Cold)
+			a.Version = fmt.Sprint(n / every)
+			w.Add(a)
+			w.Add(w.object(2+n, 1000, akigw.Cold))
+		}
+		if p := honest(t, New(facts(1<<20, 64<<20), w.End(0))).proposal("pin"); (p != nil) != want {
+			t.Errorf("%d reads of each version: %+v", every, p)
+		}
+	}
+}
+
 // TestWrites: many writes that take long are proposed to be written back, small ones in packs.
 func TestWrites(t *testing.T) {
 	for _, c := range []struct {
@@ -288,6 +305,7 @@ func TestWrites(t *testing.T) {
 		{"back already", 1000, 1000, func(f *Facts) { f.Buckets[0].Write = "back" }, `pack_bytes = "64KiB"`},
 		{"packed already", 1000, 1000, func(f *Facts) { f.Buckets[0].Write, f.Buckets[0].Packs = "back", true }, ""},
 		{"unknown rules", 1000, 1000, func(f *Facts) { f.Buckets = nil }, ""},
+		{"shadow mode", 1000, 1000, func(f *Facts) { f.Buckets[0].Shadow = true }, ""},
 	} {
 		w := newWorkload()
 		for n := range c.writes {

@@ -84,6 +84,7 @@ func (m *model) longer(b *Bucket, s *bucketStats, now Measured, ttl int64) *Prop
 	r := m.now.Buckets[b.Name]
 	before, after := m.validations(b.Name), m.validationsFor(b.Name, ttl)
 	if after >= before {
+		b.Notes = append(b.Notes, fmt.Sprintf("Nothing changed, but a ttl of %s would save no validations.", span(float64(ttl))))
 		return nil
 	}
 	p := &Proposal{Kind: "freshness", Expect: m.expect(r, after), TOML: freshnessTOML(b.Name, ttl, s.replaced == 0)}

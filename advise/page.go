@@ -16,7 +16,7 @@ var page string
 
 // WriteHTML writes the report as one page with plots, which needs no network and no scripts.
 func (r *Report) WriteHTML(w io.Writer) error {
-	t, err := template.New("advice").Funcs(template.FuncMap{"percent": percent, "ms": milliseconds, "money": r.money, "bytes": size.Human, "sentence": r.sentence}).Parse(page)
+	t, err := template.New("advice").Funcs(template.FuncMap{"bytes": size.Human, "sentence": r.sentence, "then": r.then}).Parse(page)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ type mark struct {
 
 // The area of a plot that lines are drawn in, in pixels, as in page.html.
 const (
-	plotLeft, plotRight = 70., 530.
+	plotLeft, plotRight = 70., 505.
 	plotTop, plotBottom = 12., 190.
 )
 
@@ -90,9 +90,9 @@ func (r *Report) plot(title string, high float64, value func(Point) float64) plo
 	}
 	for i := range 5 {
 		v := high * float64(i) / 4
-		p.Across = append(p.Across, mark{y(v), fmt.Sprintf("%.3g", v)})
+		p.Across = append(p.Across, mark{y(v), figure(v)})
 	}
-	for bytes, every := least, max(1, int(steps/6)); bytes <= most; bytes <<= every {
+	for bytes, every := least, max(1, int(math.Ceil(steps/5))); bytes <= most; bytes <<= every {
 		p.Along = append(p.Along, mark{x(bytes), size.Human(bytes)})
 	}
 	if r.Sizes != nil {
@@ -102,6 +102,14 @@ func (r *Report) plot(title string, high float64, value func(Point) float64) plo
 		}
 	}
 	return p
+}
+
+// figure formats a value of an axis with about three digits.
+func figure(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 // points are the points of an SVG polyline.

@@ -14,8 +14,9 @@ const (
 	// popular is the share of a bucket's reads that an object must have, and together that all must
 	// have.
 	popular, popularTogether = 0.01, 0.2
-	// leastMissing is the share of the reads of these objects that went to the upstream, from which a
-	// pin helps. What is read often is usually kept without one.
+	// leastMissing is the share of the reads of these objects that went to the upstream for a version
+	// that had been read before, from which a pin helps. What is read often is usually kept without one,
+	// and of what is replaced often, each version has to be fetched.
 	leastMissing = 0.01
 	// pinnedShare is the inverse share of the disk tier that proposed pins may take.
 	pinnedShare = 4
@@ -37,7 +38,7 @@ func (m *model) pins(b *Bucket, _ *bucketStats) *Proposal {
 			break
 		}
 		keys = append(keys, p.key)
-		reads, missed, bytes = reads+p.reads, missed+max(p.cold-1, 0), bytes+p.size // the first read of each has to
+		reads, missed, bytes = reads+p.reads, missed+p.again, bytes+p.size
 	}
 	if share(reads, b.Reads) < popularTogether || share(missed, reads) < leastMissing {
 		return nil
@@ -48,7 +49,7 @@ func (m *model) pins(b *Bucket, _ *bucketStats) *Proposal {
 	r.Cold, r.Warm = r.Cold-saved, r.Warm+saved
 	return &Proposal{
 		Kind: "pin", Expect: m.expect(r, m.validations(b.Name)), TOML: pinsTOML(b.Name, keys),
-		Why:     fmt.Sprintf("%d objects with %s take %.0f%% of the bucket's reads, and %d of these reads went to the upstream although the objects had been read before.", len(keys), size.Human(bytes), 100*share(reads, b.Reads), missed),
+		Why:     fmt.Sprintf("%d objects with %s take %.0f%% of the bucket's reads, and %d of these reads went to the upstream for a version that had been read before.", len(keys), size.Human(bytes), 100*share(reads, b.Reads), missed),
 		Caution: "Pinned objects are never evicted from disk, also when nobody reads them any more.",
 	}
 }

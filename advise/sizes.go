@@ -29,7 +29,7 @@ func ladder(least, data int64) []int64 {
 	return all[max(len(all)-mostSizes, 0):]
 }
 
-// knee returns the first point from which no doubling adds a point of percent or more: there, the
+// knee returns the first point from which no doubling adds a percentage point or more: there, the
 // hit ratio stops growing.
 func knee(curve []Point) Point {
 	at := len(curve) - 1

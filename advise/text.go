@@ -36,7 +36,7 @@ func (r *Report) money(amount *float64) string {
 	return fmt.Sprintf("%.2f %s", *amount, r.Facts.Prices.Currency)
 }
 
-// sentence says what is expected, without what is unknown.
+// sentence says what is expected of reads, without what is unknown.
 func (r *Report) sentence(e Expectation) string {
 	var all []string
 	if e.HitRatio != nil {
@@ -46,14 +46,27 @@ func (r *Report) sentence(e Expectation) string {
 		}
 		all = append(all, text)
 	}
+	return r.join(all, e, "on average", "for reads and validations at the upstream")
+}
+
+// then says what a proposal leads to.
+func (r *Report) then(p *Proposal) string {
+	if p.Kind == "write" {
+		return r.join(nil, p.Expect, "for a write on average", "for uploads")
+	}
+	return r.sentence(p.Expect)
+}
+
+// join joins parts of a sentence with latency and cost, as far as they are known.
+func (r *Report) join(all []string, e Expectation, latencyOf, costOf string) string {
 	if e.Latency != nil {
-		all = append(all, milliseconds(e.Latency)+" on average")
+		all = append(all, milliseconds(e.Latency)+" "+latencyOf)
 	}
 	if e.Cost != nil {
-		all = append(all, r.money(e.Cost)+" in 30 days for requests to the upstream")
+		all = append(all, r.money(e.Cost)+" in 30 days "+costOf)
 	}
 	if len(all) == 0 {
-		return unknown
+		return "unknown, too little was measured"
 	}
 	return strings.Join(all, "; ")
 }
@@ -64,10 +77,13 @@ func (r *Report) about() string {
 	if t == nil {
 		return fmt.Sprintf("Counters since %s, without a trace.", r.Facts.Since.Local().Format("2006-01-02 15:04:05"))
 	}
-	text := fmt.Sprintf("A trace of %s: %d reads of %d objects with %s of distinct data. The second half of it counts: %d reads; another %d found data that the tiers had before the trace began, and tell nothing.",
-		span(t.Seconds), t.Reads, t.Objects, size.Human(t.Bytes), t.Counted, t.Unknown)
+	text := fmt.Sprintf("A trace of %s: %d reads of %d objects with %s of distinct data. The second half of it counts: %d reads.",
+		span(t.Seconds), t.Reads, t.Objects, size.Human(t.Bytes), t.Counted)
+	if t.Unknown > 0 {
+		text += fmt.Sprintf(" Another %d found data that the tiers had before the trace began, and tell nothing.", t.Unknown)
+	}
 	if t.Rate < 1 {
-		text += fmt.Sprintf(" One object of %.0f was replayed.", 1/t.Rate)
+		text += fmt.Sprintf(" One object in %.0f was replayed.", 1/t.Rate)
 	}
 	return text
 }
@@ -91,6 +107,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 		for _, note := range b.Notes {
 			t.print("  - %s\n", note)
+		}
+		if len(b.Proposals)+len(b.Notes) == 0 {
+			t.print("  - No change is proposed.\n")
 		}
 	}
 	if len(r.Notes) > 0 {
@@ -121,7 +140,7 @@ func (t *printer) print(format string, args ...any) {
 
 // proposal prints why a proposal is made, and what it leads to.
 func (t *printer) proposal(r *Report, p *Proposal) {
-	t.print("     why: %s\n     then: %s\n", p.Why, r.sentence(p.Expect))
+	t.print("     why: %s\n     then: %s\n", p.Why, r.then(p))
 	if p.Caution != "" {
 		t.print("     but: %s\n", p.Caution)
 	}

@@ -76,7 +76,7 @@ func (r *Report) toml() string {
 		all[0] = "# Before the other rules: for each field, the first rule that matches decides.\n" + all[0]
 	}
 	if r.Sizes != nil && (r.Sizes.Memory != r.Facts.Memory.Quota || r.Sizes.Disk != r.Facts.Disk.Quota) {
-		all = append([]string{"# In place of the same keys of the configuration file's [cache].\n" + r.Sizes.TOML}, all...)
+		all = append([]string{"# In place of the same keys of the configuration file's [cache]; TOML allows that table only once.\n" + r.Sizes.TOML}, all...)
 	}
 	return strings.Join(all, "\n")
 }

@@ -25,7 +25,7 @@ func (m *model) writes(b *Bucket, s *bucketStats) *Proposal {
 	through := m.facts.Latency["upstream"]
 	packs := !now.Packs && share(s.smallWrites, s.writes) >= mostlySmall
 	switch {
-	case now.Write == "" || b.Writes < leastWrites:
+	case now.Write == "" || b.Writes < leastWrites || now.Shadow: // shadow mode refuses write-back
 		return nil
 	case now.Write == "back" && !packs:
 		return nil
@@ -45,11 +45,15 @@ func (m *model) writes(b *Bucket, s *bucketStats) *Proposal {
 		}
 	}
 	uploads := float64(b.Writes)
+	price := func(uploads float64) float64 {
+		return m.month * (1 - warmUp) * m.facts.Prices.Price(cost.Counts{Writes: uint64(uploads)})
+	}
+	p.Why += fmt.Sprintf(" Uploads cost %.2f %s in 30 days now.", price(uploads), m.facts.Prices.Currency)
 	if packs {
 		uploads -= float64(s.scale(s.smallWrites)) * (1 - 1./perPack)
 		p.Why += fmt.Sprintf(" A pack uploads many small objects with one request; the cost assumes %d.", perPack)
 	}
-	costs := m.month * (1 - warmUp) * m.facts.Prices.Price(cost.Counts{Writes: uint64(uploads)})
+	costs := price(uploads)
 	p.Expect.Cost = &costs
 	p.Caution = lostDisk
 	if packs {

@@ -27,7 +27,8 @@ func TestLongAdvise(t *testing.T) {
 	}
 	g := startGateway(t, options{plain: true, upstream: upstream{"fakes3", "http://" + addr}, env: sizes(2<<20, 32<<20)})
 	g.operator()
-	g.load(t, 1) // stores the objects
+	seed := testkit.Seed(t)
+	g.load(t, seed, 1) // stores the objects
 	page := filepath.Join(t.TempDir(), "advice.html")
 	cmd := g.command("advise", "--seconds", fmt.Sprint(seconds+5), "--json", "--html", page)
 	var out strings.Builder
@@ -35,7 +36,7 @@ func TestLongAdvise(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	before := g.load(t, seconds)
+	before := g.load(t, seed, seconds)
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -52,10 +53,10 @@ func TestLongAdvise(t *testing.T) {
 		t.Fatal("no sizes are proposed")
 	}
 	g.restart(sizes(p.Memory, p.Disk))
-	proposed := g.load(t, seconds)
+	proposed := g.load(t, seed, seconds)
 	g.restart(sizes(2*p.Memory, 2*p.Disk))
-	double := g.load(t, seconds)
-	t.Logf("before: %s; predicted for it: %.1f%% local, %.1f%% hot", before, 100**report.Now.HitRatio, 100**report.Now.HotRatio)
+	double := g.load(t, seed, seconds)
+	t.Logf("seed %d; before: %s; predicted for it: %.1f%% local, %.1f%% hot", seed, before, 100**report.Now.HitRatio, 100**report.Now.HotRatio)
 	t.Logf("memory %d MiB, disk %d MiB: %s; predicted %.1f%% local, %.1f%% hot", p.Memory>>20, p.Disk>>20, proposed, 100**p.Expect.HitRatio, 100**p.Expect.HotRatio)
 	t.Logf("twice that: %s", double)
 	if d := math.Abs(proposed.local() - *p.Expect.HitRatio); d > 0.02 {
@@ -97,11 +98,11 @@ func (o outcomes) String() string {
 	return fmt.Sprintf("%.1f%% local, %.1f%% hot of %v", 100*o.local(), 100*o.memory(), map[string]int64(o))
 }
 
-// load runs the load test on 1,000 objects, always with the same requests, and returns the outcomes of its second
+// load runs the load test on 1,000 objects, with the same requests for the same seed, and returns the outcomes of its second
 // half. It moves nothing: moves are not in a trace, and with so few objects they would decide the hit ratio.
-func (g *gateway) load(t *testing.T, seconds int) outcomes {
+func (g *gateway) load(t *testing.T, seed uint64, seconds int) outcomes {
 	t.Helper()
-	out, err := g.command("bench", "load", "--json", "--items", "1000", "--item-bytes", "32KiB", "--qps", "200", "--seed", "7",
+	out, err := g.command("bench", "load", "--json", "--items", "1000", "--item-bytes", "32KiB", "--qps", "200", "--seed", fmt.Sprint(seed),
 		"--search-pct", "0.8", "--insert-pct", "0.2", "--tier-control-pct", "0", "--duration-secs", fmt.Sprint(seconds)).Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -138,6 +138,9 @@ func (l *loader) line(n int, raw []byte) error {
 		Access
 	}
 	if err := json.Unmarshal(raw, &line); err != nil {
+		if n == 1 {
+			return errors.New("this is not a trace of akigw")
+		}
 		return fmt.Errorf("line %d of the trace: %w", n, err)
 	}
 	switch v := line.Header.Version; {

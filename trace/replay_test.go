@@ -139,7 +139,8 @@ func TestReplayKnowsVersions(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing":       {"", "cut off"},
 		"something":     {`{"a":1}`, "not a trace"},
-		"not JSON":      {"a,b", "line 1"},
+		"not JSON":      {"a,b", "not a trace"},
+		"no more JSON":  {head + "\na,b", "line 2"},
 		"later format":  {`{"akigw_trace":9}`, "format 9"},
 		"cut off":       {head + "\n" + line("1", 0, 1, ""), "cut off"},
 		"behind an end": {head + "\n" + line("1", 200, 51, ""), "line 2"},

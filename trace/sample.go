@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Sample collects accesses for replays in bounded memory: about 150 bytes for each block that was
-// used. It keeps either all accesses of an object or none, by the hash of the object's name. Whenever
+// Sample collects accesses for replays in bounded memory: about 300 bytes for each use of a block, if
+// no two are of the same one (BenchmarkObservation of package advise). It keeps either all accesses of an object or none, by the hash of the object's name. Whenever
 // it is full, it halves the share of the objects that it keeps (Waldspurger et al., FAST 2015: SHARDS).
 // It must not be used concurrently.
 type Sample struct {

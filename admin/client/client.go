@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -81,6 +82,10 @@ func (c *Client) send(ctx context.Context, r request) (io.ReadCloser, error) {
 	}
 	resp, err := c.o.HTTP.Do(req)
 	if err != nil {
+		var failed *url.Error
+		if errors.As(err, &failed) {
+			err = failed.Err // without the URL, of which people know only the address
+		}
 		return nil, fmt.Errorf("no response from a gateway at %s: %w", c.o.Address, err)
 	}
 	if resp.StatusCode != http.StatusOK {

@@ -406,11 +406,12 @@ function curves(title, format, value, most, lines, marks) {
 function advice(main) {
   const time = h("input", { type: "number", min: "0", max: "86400", value: "60", required: true });
   const out = h("div");
-  const expected = (e, currency) => [
+  const expected = (e, currency, latencyOf = "on average", costOf = "for reads and validations at the upstream") => [
     e.hit_ratio === undefined ? null : `${percent(e.hit_ratio)} of reads need nothing from the upstream`, e.hot_ratio === undefined ? null : `${percent(e.hot_ratio)} are served from memory`,
-    e.latency_ms === undefined ? null : `${ms(e.latency_ms)} on average`, e.cost_per_month === undefined ? null : `${money(e.cost_per_month, currency)} in 30 days for requests to the upstream`,
-  ].filter(Boolean).join("; ") || "unknown";
-  const proposal = (p, currency) => [h("h3", null, p.kind), h("p", null, p.why), h("p", null, h("strong", null, "Then: "), expected(p.expect, currency)), p.caution ? h("p", { class: "caution" }, p.caution) : null];
+    e.latency_ms === undefined ? null : `${ms(e.latency_ms)} ${latencyOf}`, e.cost_per_month === undefined ? null : `${money(e.cost_per_month, currency)} in 30 days ${costOf}`,
+  ].filter(Boolean).join("; ") || "unknown, too little was measured";
+  const then = (p, currency) => (p.kind === "write" ? expected(p.expect, currency, "for a write on average", "for uploads") : expected(p.expect, currency));
+  const proposal = (p, currency) => [h("h3", null, p.kind), h("p", null, p.why), h("p", null, h("strong", null, "Then: "), then(p, currency)), p.caution ? h("p", { class: "caution" }, p.caution) : null];
   const show = (r) => {
     const currency = r.measured.prices.currency, t = r.trace;
     const memory = r.memory_curve ?? [], disk = r.disk_curve ?? [];
@@ -424,7 +425,7 @@ function advice(main) {
         (r.notes ?? []).map((n) => h("p", { class: "note" }, n))),
       memory.length ? h("div", { class: "wide" }, curves("Reads that miss", percent, (p) => 1 - p.hit_ratio, 1, lines, marks), curves("Saved in 30 days", (n) => money(n, currency), (p) => p.saved_per_month, saved, lines, marks)) : "",
       ...(r.by_bucket ?? []).map((b) => card(h("h2", null, `Bucket ${b.name}`), h("p", { class: "note" }, `${count(b.reads)} reads and ${count(b.writes)} writes of ${count(b.objects)} objects. ${expected(b.now, currency)}.`),
-        (b.proposals ?? []).map((p) => proposal(p, currency)), (b.notes ?? []).map((n) => h("p", { class: "note" }, n)))),
+        (b.proposals ?? []).map((p) => proposal(p, currency)), (b.notes ?? []).map((n) => h("p", { class: "note" }, n)), b.proposals || b.notes ? null : h("p", null, "No change is proposed."))),
       r.toml ? card(h("h2", null, "To paste into the configuration"), h("pre", null, r.toml)) : card(h("p", null, "No change is proposed.")));
   };
   const record = h("button", { class: "main" }, "Advise");

@@ -23,6 +23,11 @@ func (a *adviseCommand) Run() error {
 	if a.Seconds > 0 && a.Trace != "" {
 		return errors.New("give --seconds or --trace, not both")
 	}
+	if a.HTML != "" {
+		if err := writable(a.HTML); err != nil {
+			return err
+		}
+	}
 	report, err := a.advice()
 	if err != nil {
 		return err
@@ -42,6 +47,16 @@ func (a *adviseCommand) Run() error {
 		fmt.Printf("\nplots written to %s\n", a.HTML)
 	}
 	return nil
+}
+
+// writable opens a file as for writing, and changes nothing in it. A path that cannot be written to is
+// better reported now than after a recording of an hour.
+func writable(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // advice asks the gateway for advice. With a trace file, it judges by that and by what the gateway has

@@ -41,6 +41,11 @@ func (c *compareList) Run() error {
 	}
 	if len(skipped) > 0 {
 		fmt.Println("not compared:", strings.Join(skipped, ", "))
+	} else if r.Compared[compare.Different]+r.Compared[compare.Allowed]+r.Compared[compare.Equal] == 0 {
+		fmt.Println("Nothing was compared yet. Answers from the cache are where a rule has compare, such as compare = 0.01 for one in a hundred.")
+	}
+	if len(all) == 0 {
+		return nil
 	}
 	fmt.Println()
 	return table([]string{"ANSWERED", "OBJECT", "REQUEST", "MODE", "FROM", "AGE", "DIFFERS IN"}, all, func(d compare.Difference) []any {

@@ -75,15 +75,6 @@ func (r *remote) client(c *server.Config, always bool) *client.Client {
 	})
 }
 
-// patient is a RoundTripper that shows a progress line while a request takes long.
-type patient struct{ http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
-	defer busy("waiting for the gateway")()
-	return p.RoundTripper.RoundTrip(r)
-}
-
 // adminKey returns the admin key that was given, or one from the data directory.
 func (r *remote) adminKey() (client.Key, error) {
 	if r.AccessKey != "" {
