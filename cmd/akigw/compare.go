@@ -33,6 +33,9 @@ func (c *compareList) Run() error {
 		return printJSON(all)
 	}
 	fmt.Printf("since %s: %d different, %d different but allowed, %d equal\n", r.Since.Local().Format(time.DateTime), r.Compared[compare.Different], r.Compared[compare.Allowed], r.Compared[compare.Equal])
+	if r.Queued > 0 {
+		fmt.Println("waiting to be compared:", r.Queued)
+	}
 	var skipped []string
 	for _, reason := range sortedKeys(r.Skipped) {
 		if n := r.Skipped[reason]; n > 0 {
@@ -41,7 +44,7 @@ func (c *compareList) Run() error {
 	}
 	if len(skipped) > 0 {
 		fmt.Println("not compared:", strings.Join(skipped, ", "))
-	} else if r.Compared[compare.Different]+r.Compared[compare.Allowed]+r.Compared[compare.Equal] == 0 {
+	} else if r.Compared[compare.Different]+r.Compared[compare.Allowed]+r.Compared[compare.Equal] == 0 && r.Queued == 0 {
 		fmt.Println("Nothing was compared yet. Answers from the cache are where a rule has compare, such as compare = 0.01 for one in a hundred.")
 	}
 	if len(all) == 0 {
