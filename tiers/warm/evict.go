@@ -37,8 +37,10 @@ type evictor struct {
 func (e *evictor) run(ctx context.Context) {
 	timer := time.NewTimer(e.Pause())
 	defer timer.Stop()
-	e.scan(nil, nil, func(_ []byte, size int64) bool {
-		e.live.Add(size)
+	e.scan(nil, nil, func(key []byte, size int64) bool {
+		if evictable(key) {
+			e.live.Add(size)
+		}
 		return ctx.Err() == nil
 	})
 	for {
@@ -128,7 +130,7 @@ func (e *evictor) reclaimBadger(share float64) {
 // occupies the disk counts as well.
 func (e *evictor) sweep(want int64) (bytes int64) {
 	e.popular.Learn(e.space.limit() / max(e.average.Load(), 1))
-	inBlocks, inBadger := e.blocks.weight(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed, 1)
+	inBlocks, inBadger := e.blocks.weight(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed-policy.BadgerLeast, 1)
 	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
 	e.blocks.Sweep(part, func(id blockfile.ID, size int64) bool {
 		key := heatKey(id)
@@ -178,7 +180,10 @@ func (e *evictor) victims(want int64) (keys [][]byte, bytes int64) {
 			e.next = key
 			return false
 		}
-		if (key[0] != entryPrefix && key[0] != blockPrefix) || e.pins.has(key) || e.heat.cool(key) {
+		if !evictable(key) {
+			return true
+		}
+		if e.pins.has(key) || e.heat.cool(key) {
 			e.seen += size
 			return true
 		}
@@ -192,6 +197,10 @@ func (e *evictor) victims(want int64) (keys [][]byte, bytes int64) {
 	})
 	return keys, bytes
 }
+
+// evictable reports whether what is stored under a key is evicted by itself. What belongs to a record goes
+// with it.
+func evictable(key []byte) bool { return key[0] == entryPrefix || key[0] == blockPrefix }
 
 // evict removes values, and the companions of records. It returns false if that failed.
 func (e *evictor) evict(keys [][]byte) bool {

@@ -46,6 +46,9 @@ const (
 	// to the value log, where compactions do not write it again and again: a record with a body.
 	// Summaries and most other records are smaller.
 	ValueThreshold = 1 << 10
+	// BadgerLeast is about how many bytes Badger takes on disk for itself, however little it has: tables of
+	// removed keys, and what makes it notice those. Evicting entries does not free it.
+	BadgerLeast = 1 << 20
 )
 
 // Quota is the size of the tier in bytes (cache.warm_bytes).
