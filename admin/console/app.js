@@ -384,7 +384,7 @@ function shadow(main) {
     const best = r.total.modes.find((p) => p.freshness === r.total.best);
     const next = h("p", { class: "note" }, r.total.reads < 1000 ? `These are only ${count(r.total.reads)} reads. Let the application run until its traffic repeats itself, a day for most. ` : null,
       best.saved <= 0 ? "No mode without stale responses would have saved money so far. Larger tiers may." :
-        `${best.freshness} saves most without a stale response so far: ${m(best.saved)}. immutable and exclusive are promises about who writes, that only you can make. To serve: set freshness, and restart without --shadow, or remove shadow from the rule.`);
+        `${best.freshness} saves most without a stale response so far: ${m(best.saved)}. immutable and exclusive are promises about who writes, that only you can make; events needs notifications from the upstream. To serve: set freshness, and restart without --shadow, or remove shadow from the rule.`);
     out.replaceChildren(h("p", { class: "note" }, `Counted since ${when(r.since)}, with ${bytes(r.hot_bytes)} of memory and ${bytes(r.warm_bytes)} of disk.${r.sampled_ratio < 1 ? ` Estimated from one key in ${Math.round(1 / r.sampled_ratio)}.` : ""}`),
       ...[r.total, ...r.buckets].filter((l, i) => i > 0 || r.buckets.length > 1).map((l) => card(h("h2", null, l === r.total ? "All buckets" : l.bucket || "(none: the service)"), figures(l), modes(l))), next);
   });

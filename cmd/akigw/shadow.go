@@ -81,7 +81,7 @@ const fewReads = 1000
 func next(l *shadow.Line, currency string) string {
 	text := ""
 	if l.Reads < fewReads {
-		text = fmt.Sprintf("These are only %d reads. Let the application run until its traffic repeats itself,\na day for most, and ask again.\n", l.Reads)
+		text = fmt.Sprintf("These are only %d reads. Let the application run until its traffic repeats\nitself, a day for most, and ask again.\n", l.Reads)
 	}
 	saved := 0.0
 	for _, p := range l.Modes {
@@ -92,8 +92,8 @@ func next(l *shadow.Line, currency string) string {
 	if saved <= 0 {
 		return text + "No mode without stale responses would have saved money so far. Larger tiers\nmay (docs/sizing.md)."
 	}
-	return text + fmt.Sprintf("* saves most without a stale response so far: %s saves %.4f %s.\nimmutable and exclusive are promises about who writes, that only you can make.\n", l.Best, saved, currency) +
-		"To serve: set freshness (docs/choosing.md), and restart without --shadow, or remove\nshadow from the rule."
+	return text + fmt.Sprintf("* saves most without a stale response so far: %s saves %.4f %s.\nimmutable and exclusive are promises about who writes, that only you can make;\nevents needs notifications from the upstream.\n", l.Best, saved, currency) +
+		"To serve: set freshness (docs/choosing.md), and restart without --shadow, or\nremove shadow from the rule."
 }
 
 // printShadow prints what was predicted for a bucket.
