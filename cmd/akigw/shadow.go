@@ -53,8 +53,8 @@ func (s *shadowReport) Run() error {
 // large.
 func printReport(r *shadow.Report) {
 	if len(r.Buckets) == 0 {
-		fmt.Println("No request has passed in shadow mode yet.")
-		fmt.Println("Start the gateway with akigw serve --shadow, or set shadow = \"metadata\" in a rule.")
+		fmt.Println("No request has passed this gateway in shadow mode yet.")
+		fmt.Println("Start it with akigw serve --shadow, or set shadow = \"metadata\" in a rule.")
 		fmt.Println("Point the application at it, and ask again. More: docs/trying.md")
 		return
 	}
