@@ -7,8 +7,8 @@
 // and no bytes, with the configured sizes and blocks. Memory is bounded: when there are too many values
 // it goes on with half of the keys and tiers of half the size. With bodies it is told what the real
 // tiers held. It sends nothing, stores nothing and changes no response. The disk tier is simulated with
-// the policy of memory, which hits about as often; pins and the moves of the policy worker are not
-// simulated.
+// its own policy (tiers/warm/policy) and files whose garbage takes space. Pins, compression and the moves
+// of the policy worker are not simulated.
 package shadow
 
 import (
@@ -144,6 +144,7 @@ func (s *Shadow) Read(r Read) {
 	if !s.tiers.samples(id) {
 		return
 	}
+	s.tiers.disk.advance(r.At)
 	s.readLocked(a, id, &r)
 	s.tiers.shrink()
 }
@@ -195,6 +196,7 @@ func (s *Shadow) Written(w Write) {
 	if !s.tiers.samples(id) {
 		return
 	}
+	s.tiers.disk.advance(w.At)
 	s.tiers.written(id, &w, s.writing[w.Key] == 0)
 	s.tiers.shrink()
 }

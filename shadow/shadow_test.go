@@ -3,6 +3,7 @@ package shadow
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,7 +181,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		n := popular.Draw(random)
 		for _, s := range []*Shadow{exact, sampled} {
 			s.Read(Read{Key: akigw.Key{Bucket: "b", Name: fmt.Sprint(n)}, Settings: settings(), Status: 200, ETag: "1", Size: 3000, Sent: 3000, At: time.Now()})
-			if held := s.tiers.memory.Len() + s.tiers.disk.Len(); held > s.options.MaxValues {
+			if held := s.tiers.memory.Len() + s.tiers.disk.len(); held > s.options.MaxValues {
 				t.Fatalf("%d values", held)
 			}
 		}
@@ -196,6 +197,33 @@ func TestMemoryIsBounded(t *testing.T) {
 	if got.Total.Reads != reads || got.Total.Requests != reads {
 		t.Errorf("counted %d reads of %d", got.Total.Reads, reads)
 	}
+}
+
+// TestMemoryTaken: the values that are simulated by default take about 64 MiB, however large the tiers are
+// and however many objects pass.
+func TestMemoryTaken(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	large := config()
+	large.HotBytes, large.WarmBytes = 1<<40, 1<<43
+	s := New(Options{Cache: large})
+	most := int64(0)
+	for n := range 400_000 {
+		s.Read(Read{Key: akigw.Key{Bucket: "b", Name: fmt.Sprintf("a/rather/long/name/of/an/object-%d", n)}, Settings: settings(), Status: 200, ETag: "1", Size: block, Sent: block, Described: 800, At: time.Now()})
+		if n%25_000 == 0 {
+			most = max(most, heap()-before)
+		}
+	}
+	t.Logf("at most %d MiB, 1 key in %.0f", most>>20, 1/s.Report().Sampled)
+	if most > 64<<20 {
+		t.Errorf("it has taken %d MiB", most>>20)
+	}
+	runtime.KeepAlive(s)
 }
 
 // TestMoney: the report has the upstream's prices.

@@ -12,11 +12,12 @@ import (
 // simulation is the tiers without their bytes. A tier has the values that it would have in tiers: an
 // entry for each object, with the body of a small one, and the blocks of the others.
 type simulation struct {
-	config       *tiers.Config
-	most         int // values
-	halvings     uint
-	memory, disk *hot.Cache[unit, value]
-	extents      uint64 // assigned so far
+	config   *tiers.Config
+	most     int // values
+	halvings uint
+	memory   *hot.Cache[unit, value]
+	disk     *disk
+	extents  uint64 // assigned so far
 	// beliefs are the objects in the real tiers, in shadow mode with bodies.
 	beliefs *hot.Cache[unit, value]
 }
@@ -32,7 +33,8 @@ const entryUnit = -1
 // value is an entry or a block of an object.
 type value struct {
 	object *object
-	weight uint32
+	weight uint32 // in memory
+	stored uint32 // bytes on disk
 	seen   uint64 // number by which the policy recognises it
 }
 
@@ -68,10 +70,6 @@ func newSimulation(config *tiers.Config, most int) *simulation {
 	return s
 }
 
-// diskShare is the part of cache.warm_bytes that live values take when the tier is full: eviction
-// keeps the files between eight and nine tenths of seven eighths of it.
-const diskShare = 0.75
-
 // reset empties the tiers, with the sizes for the present sample.
 func (s *simulation) reset() {
 	values := hot.Values[unit, value]{
@@ -79,7 +77,7 @@ func (s *simulation) reset() {
 		ID:    func(_ unit, v value) uint64 { return v.seen },
 	}
 	s.memory = hot.New(int64(s.config.HotBytes)>>s.halvings, values)
-	s.disk = hot.New(int64(diskShare*float64(s.config.WarmBytes))>>s.halvings, values)
+	s.disk = newDisk(int64(s.config.WarmBytes), s.halvings, 4*s.most)
 	s.beliefs = hot.New(int64(s.most), hot.Values[unit, value]{Weigh: func(unit, value) uint32 { return 1 }, ID: values.ID})
 }
 
@@ -92,20 +90,21 @@ func (s *simulation) share() float64 { return 1 / float64(uint64(1)<<s.halvings)
 // scale is how many keys each key of the sample stands for.
 func (s *simulation) scale() uint64 { return 1 << s.halvings }
 
-// shrink halves the sample while there are too many values. What is left keeps neither its place in
-// the queues nor its ghosts.
+// shrink halves the sample while there are too many values. What is left in memory keeps neither its
+// place in the queues nor its ghosts.
 func (s *simulation) shrink() {
-	for s.memory.Len()+s.disk.Len() > s.most {
+	for s.memory.Len()+s.disk.len() > s.most {
 		memory, disk, beliefs := s.memory, s.disk, s.beliefs
 		s.halvings++
 		s.reset()
-		for old, now := range map[*hot.Cache[unit, value]]*hot.Cache[unit, value]{memory: s.memory, disk: s.disk, beliefs: s.beliefs} {
+		for old, now := range map[*hot.Cache[unit, value]]*hot.Cache[unit, value]{memory: s.memory, beliefs: s.beliefs} {
 			for u, v := range old.All() {
 				if s.samples(v.object.id) {
 					now.Keep(u, v)
 				}
 			}
 		}
+		s.disk.takeOver(disk, func(v value) bool { return s.samples(v.object.id) })
 	}
 }
 
@@ -121,7 +120,7 @@ func (s *simulation) find(id uint64, settings *rules.Settings) (*object, akigw.O
 	if v, ok := s.memory.Get(u); ok {
 		return v.object, akigw.Hot
 	}
-	v, ok := s.disk.Get(u)
+	v, ok := s.disk.get(u)
 	if !ok {
 		return nil, akigw.Cold
 	}
@@ -135,7 +134,7 @@ func (s *simulation) find(id uint64, settings *rules.Settings) (*object, akigw.O
 func (s *simulation) drop(id uint64) {
 	u := unit{id, entryUnit}
 	s.memory.Drop(u)
-	s.disk.Drop(u)
+	s.disk.drop(u)
 	s.beliefs.Drop(u)
 }
 
@@ -146,16 +145,17 @@ func (s *simulation) small(o *object) bool {
 
 // publish stores the entry of an object in the tiers that may hold it.
 func (s *simulation) publish(o *object, settings *rules.Settings) {
-	v := value{object: o, weight: uint32(o.weight), seen: mix(o.id)}
+	v := value{object: o, weight: uint32(o.weight), stored: uint32(o.weight / 2), seen: mix(o.id)} // on disk headers take about half
 	if o.body {
 		v.weight += uint32(o.size)
+		v.stored += uint32(o.size)
 	}
 	u := unit{o.id, entryUnit}
 	if !o.body || settings.Memory {
 		s.memory.Put(u, v)
 	}
 	if settings.Disk {
-		s.disk.Put(u, v)
+		s.disk.put(u, v, false)
 	}
 }
 
@@ -179,23 +179,28 @@ func (s *simulation) place(o *object, n int64) akigw.Outcome {
 	switch {
 	case s.memory.Has(u):
 		return akigw.Hot
-	case s.disk.Has(u):
+	case s.disk.has(u):
 		return akigw.Warm
 	}
 	return akigw.Cold
 }
 
-// overhead is the memory of a block besides its bytes, as in the tiers.
-const overhead = 128
+// overhead is the memory of a block besides its bytes, and recordHead what it takes on disk besides them,
+// as in the tiers.
+const (
+	overhead   = 128
+	recordHead = 96
+)
 
 // use reads a block, or stores it where it is missing. wanted means that it was fetched ahead.
 func (s *simulation) use(o *object, n int64, settings *rules.Settings, wanted bool) {
 	u := unit{o.extent, n}
-	v := value{object: o, weight: uint32(o.blockBytes(n, n+1) + overhead), seen: mix(o.extent<<20 ^ uint64(n))}
+	bytes := uint32(o.blockBytes(n, n+1))
+	v := value{object: o, weight: bytes + overhead, stored: bytes + recordHead, seen: mix(o.extent<<20 ^ uint64(n))}
 	if _, ok := s.memory.Get(u); ok {
 		return
 	}
-	_, onDisk := s.disk.Get(u)
+	_, onDisk := s.disk.get(u)
 	switch {
 	case !settings.Memory:
 	case wanted:
@@ -204,11 +209,7 @@ func (s *simulation) use(o *object, n int64, settings *rules.Settings, wanted bo
 		s.memory.Put(u, v)
 	}
 	if settings.Disk && !onDisk {
-		if wanted {
-			s.disk.Keep(u, v)
-		} else {
-			s.disk.Put(u, v)
-		}
+		s.disk.put(u, v, wanted)
 	}
 }
 

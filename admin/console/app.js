@@ -373,7 +373,7 @@ function shadow(main) {
     const m = (n) => money(n, r.currency);
     const signed = (n, f) => `${n < 0 ? "−" : ""}${f(Math.abs(n))}`;
     if (r.buckets.length === 0) {
-      out.replaceChildren(card(h("p", null, "No request has passed in shadow mode."), h("p", { class: "note" }, "In shadow mode every request goes to the upstream, and the gateway counts what its cache would have saved. To switch it on: akigw serve --shadow, or shadow = \"metadata\" in a rule.")));
+      out.replaceChildren(card(h("p", null, "No request has passed in shadow mode yet."), h("p", { class: "note" }, "In shadow mode every request goes to the upstream, and the gateway counts what its cache would have saved. To switch it on: akigw serve --shadow, or shadow = \"metadata\" in a rule. Then point the application at the gateway.")));
       return;
     }
     const modes = (l) => table("By freshness mode", [["Freshness", (p) => (p.freshness ? [p.freshness, " ", p.freshness === l.best ? h("span", { class: "tag" }, "most saving, nothing stale") : ""] : h("strong", null, "as configured")), "mode"],
@@ -381,8 +381,12 @@ function shadow(main) {
       ["Upstream requests", (p) => count(p.requests), "n"], ["Saved requests", (p) => signed(p.saved_requests, count), "n"], ["Saved bytes", (p) => signed(p.saved_bytes, bytes), "n"], ["Saved", (p) => m(p.saved), "n"]], [l.configured, ...l.modes]);
     const figures = (l) => h("p", null, `${count(l.requests)} requests passed, ${count(l.reads)} of them reads: ${bytes(l.bytes)} for `, h("strong", null, m(l.cost)), ". As configured, the cache would have saved ", h("strong", null, m(l.configured.saved)), ".",
       l.replaced ? ` Replaced or deleted by others than this gateway: ${count(l.replaced)}.` : null);
+    const best = r.total.modes.find((p) => p.freshness === r.total.best);
+    const next = h("p", { class: "note" }, r.total.reads < 1000 ? `These are only ${count(r.total.reads)} reads. Let the application run until its traffic repeats itself, a day for most. ` : null,
+      best.saved <= 0 ? "No mode without stale responses would have saved money so far. Larger tiers may." :
+        `${best.freshness} saves most without a stale response so far: ${m(best.saved)}. immutable and exclusive are promises about who writes, that only you can make; events needs notifications from the upstream. To serve: set freshness, and restart without --shadow, or remove shadow from the rule.`);
     out.replaceChildren(h("p", { class: "note" }, `Counted since ${when(r.since)}, with ${bytes(r.hot_bytes)} of memory and ${bytes(r.warm_bytes)} of disk.${r.sampled_ratio < 1 ? ` Estimated from one key in ${Math.round(1 / r.sampled_ratio)}.` : ""}`),
-      ...[r.total, ...r.buckets].filter((l, i) => i > 0 || r.buckets.length > 1).map((l) => card(h("h2", null, l === r.total ? "All buckets" : l.bucket || "(none: the service)"), figures(l), modes(l))));
+      ...[r.total, ...r.buckets].filter((l, i) => i > 0 || r.buckets.length > 1).map((l) => card(h("h2", null, l === r.total ? "All buckets" : l.bucket || "(none: the service)"), figures(l), modes(l))), next);
   });
   load();
   let ticks = 0;

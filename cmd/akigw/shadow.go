@@ -45,9 +45,18 @@ func (s *shadowReport) Run() error {
 	if s.JSON {
 		return printJSON(r)
 	}
+	printReport(&r)
+	return nil
+}
+
+// printReport prints a report for people. Its lines have at most 80 columns, except where figures are very
+// large.
+func printReport(r *shadow.Report) {
 	if len(r.Buckets) == 0 {
-		fmt.Println("No request has passed in shadow mode: akigw serve --shadow, or shadow = \"metadata\" in a rule (docs/trying.md).")
-		return nil
+		fmt.Println("No request has passed this gateway in shadow mode yet.")
+		fmt.Println("Start it with akigw serve --shadow, or set shadow = \"metadata\" in a rule.")
+		fmt.Println("Point the application at it, and ask again. More: docs/trying.md")
+		return
 	}
 	fmt.Printf("since %s, %s of memory and %s of disk\n", r.Since.Local().Format(time.DateTime), size.Human(r.HotBytes), size.Human(r.WarmBytes))
 	if r.Sampled < 1 {
@@ -59,27 +68,48 @@ func (s *shadowReport) Run() error {
 		lines = append(lines, r.Total)
 	}
 	for _, l := range lines {
-		if err := printShadow(&l, r.Currency); err != nil {
-			return err
+		printShadow(&l, r.Currency)
+	}
+	fmt.Println()
+	fmt.Println(next(&r.Total, r.Currency))
+}
+
+// fewReads is the number of reads below which a prediction says little.
+const fewReads = 1000
+
+// next says what to do after reading the report.
+func next(l *shadow.Line, currency string) string {
+	text := ""
+	if l.Reads < fewReads {
+		text = fmt.Sprintf("These are only %d reads. Let the application run until its traffic repeats\nitself, a day for most, and ask again.\n", l.Reads)
+	}
+	saved := 0.0
+	for _, p := range l.Modes {
+		if p.Freshness == l.Best {
+			saved = p.Saved
 		}
 	}
-	return nil
+	if saved <= 0 {
+		return text + "No mode without stale responses would have saved money so far. Larger tiers\nmay (docs/sizing.md)."
+	}
+	return text + fmt.Sprintf("* saves most without a stale response so far: %s saves %.4f %s.\nimmutable and exclusive are promises about who writes, that only you can make;\nevents needs notifications from the upstream.\n", l.Best, saved, currency) +
+		"To serve: set freshness (docs/choosing.md), and restart without --shadow, or\nremove shadow from the rule."
 }
 
 // printShadow prints what was predicted for a bucket.
-func printShadow(l *shadow.Line, currency string) error {
-	money := func(n float64) string { return fmt.Sprintf("%.4f %s", n, currency) }
+func printShadow(l *shadow.Line, currency string) {
 	name := l.Bucket
 	if name == cost.Others {
 		name = "(none)"
 	}
-	fmt.Printf("\n%s: %d requests passed, %d of them reads; %s; %s\n", name, l.Requests, l.Reads, size.Human(int64(l.Bytes)), money(l.Cost))
+	fmt.Printf("\n%s: %d requests passed, %d of them reads; %s; %.4f %s\n", name, l.Requests, l.Reads, size.Human(int64(l.Bytes)), l.Cost, currency)
 	if l.Replaced > 0 {
 		fmt.Printf("replaced or deleted by others than this gateway: %d\n", l.Replaced)
 	}
 	configured := l.Configured
-	configured.Freshness = "as configured"
-	return table([]string{"FRESHNESS", "HITS", "MEMORY", "VALIDATIONS", "STALE", "UPSTREAM", "SAVED REQUESTS", "SAVED BYTES", "SAVED"}, append([]shadow.Prediction{configured}, l.Modes...), func(p shadow.Prediction) []any {
+	configured.Freshness = "configured"
+	header := []string{"FRESHNESS", "HITS", "MEMORY", "VALIDATED", "STALE", "SAVED REQUESTS", "BYTES", currency}
+	_ = table(header, append([]shadow.Prediction{configured}, l.Modes...), func(p shadow.Prediction) []any { // like fmt.Print, it may fail only where the output is closed
 		mark := ""
 		if p.Freshness == l.Best {
 			mark = " *"
@@ -88,6 +118,6 @@ func printShadow(l *shadow.Line, currency string) error {
 		if p.SavedBytes < 0 {
 			saved = "-" + saved
 		}
-		return []any{string(p.Freshness) + mark, fmt.Sprintf("%.1f%%", 100*p.HitRatio), fmt.Sprintf("%.1f%%", 100*p.Hot), p.Validations, p.Stale, p.Requests, p.SavedRequests, saved, money(p.Saved)}
+		return []any{string(p.Freshness) + mark, fmt.Sprintf("%.1f%%", 100*p.HitRatio), fmt.Sprintf("%.1f%%", 100*p.Hot), p.Validations, p.Stale, p.SavedRequests, saved, fmt.Sprintf("%.4f", p.Saved)}
 	})
 }

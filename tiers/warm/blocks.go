@@ -13,6 +13,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
+	"github.com/akidb/akigw/tiers/warm/policy"
 )
 
 // blocks keeps the blocks of the tier in segments, encoded by the codec, and drops damaged ones. Earlier
@@ -28,16 +29,6 @@ type blocks struct {
 // blocksDir is the directory of the segments in that of the tier.
 const blocksDir = "blocks"
 
-// blockLeast is the size in bytes that a block counts at least, because each takes memory in the index:
-// without it a tier of blocks that compress to nothing would have an index without bounds.
-const blockLeast = 8 << 10
-
-// segmentBytes is the size of a segment, small against the quota: one more may exist while its blocks
-// are moved. A very large tier has large ones, because each is an open file.
-func segmentBytes(quota int64) int64 {
-	return min(max(quota/32, 1<<20), max(64<<20, quota/2048))
-}
-
 // openBlocks opens the segments that belong to a database. A database without a mark, because it is new
 // or was emptied, has none: its numbers of extents begin anew.
 func openBlocks(config *Config, data *database) (*blocks, error) {
@@ -50,11 +41,11 @@ func openBlocks(config *Config, data *database) (*blocks, error) {
 			return nil, err
 		}
 	}
-	b := &blocks{data: data, most: (config.Quota - config.Quota/8) / blockLeast}
+	b := &blocks{data: data, most: policy.Quota(config.Quota).MostBlocks()}
 	b.scratch.New = func() any { return new([]byte) }
 	var err error
 	b.Store, err = blockfile.Open(blockfile.Options{
-		Dir: filepath.Join(config.Dir, blocksDir), Store: [16]byte(store), SegmentBytes: segmentBytes(config.Quota), LeastBytes: blockLeast,
+		Dir: filepath.Join(config.Dir, blocksDir), Store: [16]byte(store), SegmentBytes: policy.Quota(config.Quota).SegmentBytes(), LeastBytes: policy.BlockLeast,
 		Damaged: func(id blockfile.ID, err error) { data.damaged(heatKey(id), err, nil) },
 	})
 	if err != nil {
@@ -95,8 +86,8 @@ func (b *blocks) id(run Run, n int64) blockfile.ID {
 	return blockfile.ID{Extent: run.ID, N: n, Object: b.data.values.object(run.Object)}
 }
 
-// weight is the size of what lives in the segments, in bytes, where each block counts blockLeast at least.
-func (b *blocks) weight() int64 { return max(b.Live(), int64(b.Len())*blockLeast) }
+// weight is the size of what lives in the segments, in bytes, where each block counts policy.BlockLeast at least.
+func (b *blocks) weight() int64 { return max(b.Live(), int64(b.Len())*policy.BlockLeast) }
 
 // full reports whether there are more than a number of tenths of the blocks that the index may have.
 func (b *blocks) full(tenths int64) bool { return int64(b.Len()) > b.most/10*tenths }

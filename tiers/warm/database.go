@@ -17,6 +17,7 @@ import (
 
 	"github.com/akidb/akigw"
 	records "github.com/akidb/akigw/internal/codec"
+	"github.com/akidb/akigw/tiers/warm/policy"
 )
 
 // database wraps Badger and adds to each value a checksum that covers its key, and the encoding of
@@ -33,17 +34,9 @@ type database struct {
 }
 
 const (
-	// valueThreshold is the size in bytes from which values go to the value
-	// log, where compactions do not write them again and again: records with a
-	// body. Summaries and most other records are smaller.
-	// memTableSize is the size of a memtable.
-	valueThreshold = 1 << 10
-	memTableSize   = 256 << 10
+	// memTableSize is the size of a memtable in bytes.
+	memTableSize = 256 << 10
 )
-
-// vlogFileSize is the size of a value log file, small against the quota: space is freed a file at a
-// time.
-func vlogFileSize(quota int64) int64 { return min(max(quota/16, 2<<20), 128<<20) }
 
 // openBadger opens Badger with the options measured in docs/architecture.md: blocks and bodies in the
 // value log, and memtables so small that compactions, and with them the discard statistics that drive
@@ -79,13 +72,13 @@ func badgerOptions(config *Config, crashed bool) badger.Options {
 	return badger.DefaultOptions(config.Dir).
 		WithLogger(badgerLog{config.Log}).
 		WithMetricsEnabled(false).
-		WithValueThreshold(valueThreshold).
+		WithValueThreshold(policy.ValueThreshold).
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(3).
 		WithNumLevelZeroTables(1).
 		WithBaseTableSize(256 << 10).
 		WithBaseLevelSize(1 << 20).
-		WithValueLogFileSize(vlogFileSize(config.Quota)).
+		WithValueLogFileSize(policy.Quota(config.Quota).ValueLogBytes()).
 		WithCompression(options.None).
 		WithChecksumVerificationMode(options.OnBlockRead). // verifyTables has read all of them
 		WithVerifyValueChecksum(crashed).
@@ -418,8 +411,8 @@ func (d *database) batch(change func(*badger.WriteBatch) error) error {
 func (d *database) stir() {
 	batch := d.db.NewWriteBatch()
 	defer batch.Cancel()
-	padding := make([]byte, valueThreshold/2)
-	for n := range 2 * memTableSize / valueThreshold {
+	padding := make([]byte, policy.ValueThreshold/2)
+	for n := range 2 * memTableSize / policy.ValueThreshold {
 		if err := batch.Set(fmt.Appendf(nil, "%cpadding%d", metaPrefix, n), padding); err != nil {
 			return // the next tick tries again
 		}

@@ -8,30 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
-)
-
-// Eviction begins when highTenths of the limit are used, and ends at lowTenths. The space in
-// between is for writes that arrive meanwhile.
-const (
-	highTenths = 9
-	lowTenths  = 8
-	// crowdedTenths is the fill level from which a value must be popular to be admitted. It is
-	// below lowTenths; otherwise values that nobody reads again would fill the space that eviction
-	// frees.
-	crowdedTenths = 7
-)
-
-const (
-	// tick is how often space is measured; fastTick is how often while space is short.
-	tick     = 250 * time.Millisecond
-	fastTick = 25 * time.Millisecond
-	// liveShare is the inverse share of the limit below which live values are not evicted: if there
-	// is no space although so few values are live, files have to be rewritten.
-	liveShare = 2
-	// sweepShare is the inverse share of the limit that one tick evicts, and sweepLeast the minimum
-	// in bytes for a small tier, because each tick has a fixed cost.
-	sweepShare = 16
-	sweepLeast = 4 << 20
+	"github.com/akidb/akigw/tiers/warm/policy"
 )
 
 // evictor keeps the tier within its quota. It measures the disk, evicts values that are not used (a
@@ -40,28 +17,30 @@ const (
 type evictor struct {
 	*database
 	blocks  *blocks
-	quota   int64
+	quota   policy.Quota
 	space   *space
 	heat    *heat
-	popular *popularity
+	popular *policy.Popularity
 	pins    *pins
 	live    *atomic.Int64 // approximate size of the reachable values in Badger in bytes
 	average *atomic.Int64 // recent average size of a value in bytes
 	crowded *atomic.Bool  // space is being freed, or will be soon
 
+	policy.Pressure
 	next []byte // position of the clock's hand among the keys of Badger
 	owed int64  // bytes evicted from Badger that the disk has not freed yet
 	seen int64  // bytes of Badger's values kept in this pass
-	busy bool   // space is being freed
 	said string // the last error of the segments that was logged
 }
 
 // run measures the disk, evicts and reclaims space until ctx ends or the directory disappears.
 func (e *evictor) run(ctx context.Context) {
-	timer := time.NewTimer(tick)
+	timer := time.NewTimer(e.Pause())
 	defer timer.Stop()
-	e.scan(nil, nil, func(_ []byte, size int64) bool {
-		e.live.Add(size)
+	e.scan(nil, nil, func(key []byte, size int64) bool {
+		if evictable(key) {
+			e.live.Add(size)
+		}
 		return ctx.Err() == nil
 	})
 	for {
@@ -82,37 +61,30 @@ func (e *evictor) run(ctx context.Context) {
 func (e *evictor) step() time.Duration {
 	e.space.measure()
 	e.makeRoom()
-	if e.busy {
-		return fastTick
-	}
-	return tick
+	return e.Pause()
 }
 
 // makeRoom evicts when the disk is nearly full of live data, and has files rewritten that are full of
 // garbage. Only a rewrite frees what was evicted, so while Badger owes much of it nothing more is
 // evicted.
 func (e *evictor) makeRoom() {
-	e.busy = e.full(highTenths) || e.busy && e.full(lowTenths)
-	e.crowded.Store(e.full(crowdedTenths))
+	e.Measure(e.full)
+	e.crowded.Store(e.Crowded)
 	if e.health.off.Load() {
 		return
 	}
-	if e.space.free.Load() < vlogFileSize(e.quota) {
+	if e.space.free.Load() < e.quota.ValueLogBytes() {
 		e.compact(math.Inf(1)) // other programs have filled the disk: there is no space for rewritten files
 		return
 	}
-	share := 0.5
-	if e.busy {
-		share = 0.2
+	if e.Evicts(e.space.limit(), max(e.live.Load(), 0)+e.blocks.weight(), e.owed) {
+		e.owed += e.sweep(e.quota.Sweep())
 	}
-	if e.busy && e.owed < e.space.limit()/3 && max(e.live.Load(), 0)+e.blocks.weight() > e.space.limit()/liveShare {
-		e.owed += e.sweep(max(e.space.limit()/sweepShare, sweepLeast))
-	}
-	e.compact(share)
-	if e.busy && e.removed.Swap(0) > 0 {
+	e.compact(e.Garbage())
+	if e.Busy && e.removed.Swap(0) > 0 {
 		e.stir()
 	}
-	e.reclaimBadger(share)
+	e.reclaimBadger(e.Garbage())
 }
 
 // full reports whether more than a number of tenths of the limit are taken, in bytes or in blocks.
@@ -121,7 +93,7 @@ func (e *evictor) full(tenths int64) bool { return e.space.full(tenths) || e.blo
 // compact has segments removed of which at least a share is garbage. What lives in them is moved to
 // others, so much in one step as is evicted in one.
 func (e *evictor) compact(share float64) {
-	copied, _, err := e.blocks.Compact(share, max(e.space.limit()/sweepShare, sweepLeast))
+	copied, _, err := e.blocks.Compact(share, e.quota.Sweep())
 	e.counters.copied.AddInt64(copied)
 	e.complain(errors.Join(e.blocks.Seal(), err))
 }
@@ -146,7 +118,7 @@ func (e *evictor) reclaimBadger(share float64) {
 	e.space.measure()
 	freed := before - e.space.used.Load()
 	e.owed = max(0, e.owed-max(freed, 0))
-	if e.busy && freed <= 0 {
+	if e.Busy && freed <= 0 {
 		e.owed -= e.owed / 8 // bytes still owed may never be freed, so evict more
 	}
 }
@@ -157,17 +129,16 @@ func (e *evictor) reclaimBadger(share float64) {
 // Badger can restore removed values while it rewrites files, and then live says too little: what
 // occupies the disk counts as well.
 func (e *evictor) sweep(want int64) (bytes int64) {
-	e.popular.learn()
-	e.popular.Holds(e.space.limit() / max(e.average.Load(), 1))
-	inBlocks, inBadger := e.blocks.weight(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed, 1)
+	e.popular.Learn(e.space.limit() / max(e.average.Load(), 1))
+	inBlocks, inBadger := e.blocks.weight(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed-policy.BadgerLeast, 1)
 	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
 	e.blocks.Sweep(part, func(id blockfile.ID, size int64) bool {
 		key := heatKey(id)
 		if e.pins.hasRun(id.Extent) || e.heat.cool(key) {
 			return true
 		}
-		if size >= valueThreshold {
-			e.popular.evicted(popularityKey(key))
+		if size >= policy.ValueThreshold {
+			e.popular.Evicted(popularityHash(key))
 		}
 		e.counters.evicted.Inc()
 		return false
@@ -209,20 +180,27 @@ func (e *evictor) victims(want int64) (keys [][]byte, bytes int64) {
 			e.next = key
 			return false
 		}
-		if (key[0] != entryPrefix && key[0] != blockPrefix) || e.pins.has(key) || e.heat.cool(key) {
+		if !evictable(key) {
+			return true
+		}
+		if e.pins.has(key) || e.heat.cool(key) {
 			e.seen += size
 			return true
 		}
 		keys = append(keys, key)
 		bytes += size
 		e.live.Add(-size)
-		if size >= valueThreshold {
-			e.popular.evicted(popularityKey(key))
+		if size >= policy.ValueThreshold {
+			e.popular.Evicted(popularityHash(key))
 		}
 		return true
 	})
 	return keys, bytes
 }
+
+// evictable reports whether what is stored under a key is evicted by itself. What belongs to a record goes
+// with it.
+func evictable(key []byte) bool { return key[0] == entryPrefix || key[0] == blockPrefix }
 
 // evict removes values, and the companions of records. It returns false if that failed.
 func (e *evictor) evict(keys [][]byte) bool {

@@ -3,6 +3,8 @@ package warm
 import (
 	"hash/maphash"
 	"sync/atomic"
+
+	"github.com/akidb/akigw/tiers/warm/policy"
 )
 
 // heat counts how often keys were used lately: small counters in a table of fixed size, found by
@@ -13,9 +15,6 @@ type heat struct {
 	counts [1 << 20]atomic.Uint32
 }
 
-// maxHeat is the number of passes of the clock that a much used key survives.
-const maxHeat = 3
-
 func (h *heat) warmUp() { h.seed = maphash.MakeSeed() }
 
 func (h *heat) slot(key []byte) *atomic.Uint32 {
@@ -23,7 +22,7 @@ func (h *heat) slot(key []byte) *atomic.Uint32 {
 }
 
 func (h *heat) touch(key []byte) {
-	if c := h.slot(key); c.Load() < maxHeat {
+	if c := h.slot(key); c.Load() < policy.MaxHeat {
 		c.Add(1)
 	}
 }

@@ -3,6 +3,8 @@ package warm
 import (
 	"encoding/binary"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
 )
@@ -69,11 +71,11 @@ func companion(prefix byte, record []byte) []byte {
 	return append([]byte{prefix}, record[1:]...)
 }
 
-// popularityKey returns the key under which the popularity of a database key is counted: for a
-// block, its number and its object, whatever run it belongs to.
-func popularityKey(key []byte) []byte {
+// popularityHash returns the hash under which the popularity of a database key is counted: for a
+// block, of its number and its object, whatever run it belongs to.
+func popularityHash(key []byte) uint64 {
 	if key[0] == blockPrefix {
-		return key[9:]
+		key = key[9:]
 	}
-	return key
+	return xxhash.Sum64(key)
 }

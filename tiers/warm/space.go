@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/tiers/warm/policy"
 )
 
 // space decides whether a write still fits: into the quota, measured by the blocks that the files
@@ -36,7 +37,7 @@ func (s *space) init(dir string, quota, fileSize int64) {
 }
 
 // limit is the space that writes may fill; the rest is for files being rewritten.
-func (s *space) limit() int64 { return s.quota - s.quota/8 }
+func (s *space) limit() int64 { return policy.Quota(s.quota).Limit() }
 
 // reserve takes n bytes of the quota for a write, and reports whether they fit, by the current free
 // space.

@@ -22,8 +22,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/popular"
 	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
+	"github.com/akidb/akigw/tiers/warm/policy"
 )
 
 // Config says where the tier is stored and how much disk space it may occupy.
@@ -54,6 +54,9 @@ func (c *Config) fault(op akigw.DiskOp, key []byte, size int) error {
 	return err
 }
 
+// popularityCounters take 4 MiB.
+const popularityCounters = 1 << 20
+
 // MinQuota is the smallest quota that leaves space for Badger's own files.
 const MinQuota = 32 << 20
 
@@ -68,7 +71,7 @@ type Tier struct {
 	space    space
 	pins     pins
 	heat     heat
-	popular  popularity
+	popular  *policy.Popularity
 	average  atomic.Int64 // recent average size of a value in bytes
 	live     atomic.Int64 // approximate size of the reachable values in Badger in bytes
 	crowded  atomic.Bool  // space is being freed, or will be soon
@@ -93,7 +96,7 @@ func Open(config Config) (*Tier, error) {
 	t := &Tier{config: config, counters: newCounters(config.Metrics)}
 	t.pins.refused = t.counters.pinsRefused
 	t.heat.warmUp()
-	t.popular.Sketch = popular.New(sketchCounters)
+	t.popular = policy.NewPopularity(popularityCounters)
 	t.health = &health{dir: config.Dir, ballast: &t.space.ballast, log: config.Log}
 	t.data = &database{db: db, values: values, fault: config.fault, health: t.health, counters: t.counters, log: config.Log}
 	if err := t.prepare(); err != nil {
@@ -142,7 +145,7 @@ func (t *Tier) prepare() (err error) {
 	}
 	t.space.blocks = t.blocks.Disk
 	t.space.fault = func() error { return t.config.fault(akigw.DiskFree, []byte(t.config.Dir), 0) }
-	t.space.init(t.config.Dir, t.config.Quota, vlogFileSize(t.config.Quota))
+	t.space.init(t.config.Dir, t.config.Quota, policy.Quota(t.config.Quota).ValueLogBytes())
 	return nil
 }
 
@@ -157,7 +160,7 @@ func (t *Tier) Run(ctx context.Context) error {
 }
 
 func newEvictor(t *Tier) *evictor {
-	return &evictor{database: t.data, blocks: t.blocks, quota: t.config.Quota, space: &t.space, heat: &t.heat, popular: &t.popular, pins: &t.pins, live: &t.live, average: &t.average, crowded: &t.crowded}
+	return &evictor{database: t.data, blocks: t.blocks, quota: policy.Quota(t.config.Quota), space: &t.space, heat: &t.heat, popular: t.popular, pins: &t.pins, live: &t.live, average: &t.average, crowded: &t.crowded}
 }
 
 // Close writes everything to disk and marks the directory as clean, unless the tier was switched
@@ -295,7 +298,7 @@ func (t *Tier) lookup(key []byte) ([]byte, bool) {
 // touch counts an access to what is stored under a key.
 func (t *Tier) touch(key []byte) {
 	t.heat.touch(key)
-	t.popular.count(popularityKey(key))
+	t.popular.Count(popularityHash(key))
 }
 
 // peek is lookup without counting an access.
@@ -339,8 +342,8 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 
 // admits counts an access to what is to be stored under a key, and reports whether it is popular enough.
 func (t *Tier) admits(key []byte, length int, how Handling) bool {
-	count := t.popular.count(popularityKey(key))
-	if length < valueThreshold || !t.crowded.Load() || how.Wanted || t.popular.admits(count) {
+	count := t.popular.Count(popularityHash(key))
+	if length < policy.ValueThreshold || !t.crowded.Load() || how.Wanted || t.popular.Admits(count) {
 		return true
 	}
 	t.counters.unpopular.Inc()
@@ -353,7 +356,7 @@ func (t *Tier) reserve(length int, size, all int64) bool {
 	if t.health.off.Load() || !t.space.reserve(all) {
 		return false
 	}
-	if length >= valueThreshold {
+	if length >= policy.ValueThreshold {
 		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
 	}
 	return true
@@ -392,7 +395,7 @@ func (t *Tier) MostHeld() int64 { return t.space.pinnable() }
 
 // Room is the approximate number of bytes that can be added before something is evicted.
 func (t *Tier) Room() int64 {
-	return max(0, t.space.limit()/10*crowdedTenths-t.Used())
+	return max(0, t.space.limit()/10*policy.CrowdedTenths-t.Used())
 }
 
 // HidesNames reports whether names are hidden, so that summaries are not in the order of bucket and

@@ -1,0 +1,232 @@
+package shadow
+
+import (
+	"math"
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"github.com/akidb/akigw/tiers/warm/policy"
+)
+
+// disk simulates the disk tier: which values it has under the policy of package tiers/warm, in files
+// whose garbage takes space until they are rewritten. Time is that of the requests.
+type disk struct {
+	quota    policy.Quota
+	halvings uint // of the sample
+	popular  *policy.Popularity
+	policy.Pressure
+
+	values  map[unit]*kept
+	blocks  files
+	records files                // entries with a body, in Badger's value log
+	entries *btree.BTreeG[*kept] // all entries, in an order that says nothing of their age, as that of their names
+	tables  int64                // bytes of the entries that are not in records
+	hand    hand                 // of the clock of the blocks
+	next    uint64               // where the hand of the clock of the entries is
+	owed    int64                // bytes evicted from Badger that the disk has not freed yet
+	due     time.Time            // of the next step
+}
+
+// newDisk returns the disk tier of a size for a sample. counters is the number of counters of its policy.
+func newDisk(quota int64, halvings uint, counters int) *disk {
+	d := &disk{quota: policy.Quota(quota), halvings: halvings, popular: policy.NewPopularity(counters), values: map[unit]*kept{}}
+	d.blocks.most = d.quota.SegmentBytes() >> halvings
+	d.records.most = d.quota.ValueLogBytes() >> halvings
+	d.entries = btree.NewBTreeGOptions(func(a, b *kept) bool { return a.unit.id < b.unit.id }, btree.Options{NoLocks: true})
+	return d
+}
+
+func (d *disk) limit() int64 { return d.quota.Limit() >> d.halvings }
+
+// used is how many bytes the files take.
+func (d *disk) used() int64 {
+	return d.blocks.size + d.records.size + d.tables + policy.BadgerLeast/2>>d.halvings
+}
+
+// full reports whether more than a number of tenths of the limit are taken, in bytes or in blocks.
+func (d *disk) full(tenths int64) bool {
+	most := d.quota.MostBlocks() >> d.halvings
+	return d.used() > d.limit()/10*tenths || d.count() > most/10*tenths
+}
+
+// count is how many blocks there are.
+func (d *disk) count() int64 { return int64(len(d.values) - d.entries.Len()) }
+
+// len is how many values take memory.
+func (d *disk) len() int { return d.blocks.len + d.records.len + d.entries.Len() }
+
+// popularity is the hash under which accesses of a value are counted: a block keeps its count when its
+// object changes.
+func popularity(u unit, v value) uint64 {
+	if u.n == entryUnit {
+		return mix(u.id)
+	}
+	return mix(v.object.id + uint64(u.n+1)*0x9e3779b97f4a7c15)
+}
+
+// get returns a value and counts the access.
+func (d *disk) get(u unit) (value, bool) {
+	k := d.values[u]
+	if k == nil {
+		return value{}, false
+	}
+	k.heat = min(k.heat+1, policy.MaxHeat)
+	d.popular.Count(popularity(u, k.value))
+	return k.value, true
+}
+
+// has reports whether there is a value, without counting an access.
+func (d *disk) has(u unit) bool { return d.values[u] != nil }
+
+// put offers a value. wanted admits it however rarely it was requested.
+func (d *disk) put(u unit, v value, wanted bool) {
+	if d.quota == 0 {
+		return
+	}
+	count := d.popular.Count(popularity(u, v))
+	size := int64(v.stored)
+	if size >= policy.ValueThreshold && d.Crowded && !wanted && !d.popular.Admits(count) {
+		return
+	}
+	if d.used()+size > d.limit() || u.n != entryUnit && d.full(10) {
+		return
+	}
+	old := d.values[u]
+	d.drop(u)
+	k := &kept{unit: u, value: v, size: size}
+	if old != nil {
+		k.heat = old.heat
+	}
+	d.values[u] = k
+	if u.n != entryUnit {
+		d.blocks.add(k)
+		return
+	}
+	k.heat = min(k.heat+1, policy.MaxHeat) // the hand may be about to pass it
+	d.entries.Set(k)
+	if size >= policy.ValueThreshold {
+		d.records.add(k)
+	} else {
+		d.tables += size
+	}
+}
+
+// drop removes a value.
+func (d *disk) drop(u unit) {
+	k := d.values[u]
+	if k == nil {
+		return
+	}
+	delete(d.values, u)
+	k.value.object = nil // the file still has it
+	if u.n != entryUnit {
+		d.blocks.remove(k)
+		return
+	}
+	d.entries.Delete(k)
+	if k.file == nil {
+		d.tables -= k.size
+	} else {
+		d.records.remove(k)
+	}
+}
+
+// advance takes the steps of the evictor that are due.
+func (d *disk) advance(now time.Time) {
+	for d.quota > 0 && now.After(d.due) {
+		before := d.used()
+		d.step()
+		if d.due = d.due.Add(d.Pause()); !d.Busy || d.used() == before {
+			d.due = now.Add(d.Pause())
+		}
+	}
+}
+
+// step is evictor.makeRoom of package tiers/warm.
+func (d *disk) step() {
+	d.Measure(d.full)
+	weight := max(d.blocks.live, d.count()*policy.BlockLeast)
+	if live := d.records.live + d.tables; d.Evicts(d.limit(), weight+live, d.owed) {
+		d.evict(d.quota.Sweep()>>d.halvings, weight, max(live, d.records.size+d.tables-d.owed, 1))
+	}
+	d.blocks.compact(d.Garbage(), d.quota.Sweep()>>d.halvings, d.handFile())
+	freed := d.records.compact(d.Garbage(), math.MaxInt64, 0)
+	d.owed = max(0, d.owed-max(freed, 0))
+	if d.Busy && freed <= 0 {
+		d.owed -= d.owed / 8
+	}
+}
+
+// handFile is the number of the file that the hand is in the middle of, 0 for none.
+func (d *disk) handFile() int {
+	if d.hand.value > 0 {
+		return d.hand.file
+	}
+	return 0
+}
+
+// evict evicts want bytes, from blocks and entries in proportion to what they weigh.
+func (d *disk) evict(want, inBlocks, inBadger int64) {
+	d.popular.Learn(d.limit() * int64(len(d.values)) / max(inBlocks+inBadger, 1))
+	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
+	d.hand.sweep(&d.blocks, part, d.spare)
+	for want, wrapped := want-part, false; want > 0; {
+		var k *kept
+		d.entries.Ascend(&kept{unit: unit{id: d.next}}, func(at *kept) bool {
+			k = at
+			return false
+		})
+		switch {
+		case k == nil && wrapped:
+			return
+		case k == nil:
+			d.next, wrapped = 0, true
+			continue
+		}
+		d.next = k.unit.id + 1
+		if !d.spare(k) {
+			want -= k.size
+			d.owed += k.size
+		}
+	}
+}
+
+// spare reports whether a value that the hand passes stays. One that was used since the last pass does;
+// any other is removed.
+func (d *disk) spare(k *kept) bool {
+	if k.heat > 0 {
+		k.heat--
+		return true
+	}
+	if k.size >= policy.ValueThreshold {
+		d.popular.Evicted(popularity(k.unit, k.value))
+	}
+	d.drop(k.unit)
+	return false
+}
+
+// takeOver takes the values of another disk that are in the sample, in the order in which they were
+// written.
+func (d *disk) takeOver(old *disk, sampled func(value) bool) {
+	keep := func(k *kept) {
+		if sampled(k.value) {
+			d.put(k.unit, k.value, true)
+			if now := d.values[k.unit]; now != nil {
+				now.heat = k.heat
+			}
+		}
+	}
+	for _, f := range old.blocks.all {
+		for _, k := range f.values {
+			if k.file == f {
+				keep(k)
+			}
+		}
+	}
+	old.entries.Scan(func(k *kept) bool {
+		keep(k)
+		return true
+	})
+	d.due = old.due
+}
