@@ -214,8 +214,8 @@ func (s *Store) Drop(id ID) {
 }
 
 // Free removes the blocks of an extent, and returns how many there were. They stay removed when the
-// store is opened again, with those that were evicted before. If there were none, nothing is recorded:
-// evicted ones may be back, as after Sweep. An error means that this could not be recorded.
+// store is opened again; one that was ever evicted may be back, as after Sweep. An error means that
+// this could not be recorded.
 func (s *Store) Free(extent uint64) (n int, err error) {
 	write := s.bury(extent, &n)
 	if n == 0 {
