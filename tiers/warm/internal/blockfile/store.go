@@ -213,9 +213,10 @@ func (s *Store) Drop(id ID) {
 	}
 }
 
-// Free removes the blocks of an extent, and returns how many there were. They stay removed when the
-// store is opened again; one that was ever evicted may be back, as after Sweep. An error means that
-// this could not be recorded.
+// Free removes the blocks of an extent, and returns how many there were. They stay removed when the store is
+// opened again, but for a block that has several records, because it was put more than once, evicted, or moved:
+// one of them may outlive the record of the end, and the block may be back, as an evicted one may. An error
+// means that the end could not be recorded.
 func (s *Store) Free(extent uint64) (n int, err error) {
 	write := s.bury(extent, &n)
 	if n == 0 {
