@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -256,30 +257,37 @@ func (c comparison) wrong(points float64) (what string) {
 }
 
 // TestShadowPredicts: the same recorded trace, once in shadow mode and once served. The hit ratio
-// agrees within one point, and the saved requests within 3%. On a disk that is too small, when a file is
+// agrees within one point, and the saved requests within 3%. AKIGW_LONG=1 tries more sizes. On a disk that is too small, when a file is
 // rewritten decides what is evicted next: there it agrees within two points.
 func TestShadowPredicts(t *testing.T) {
+	if testkit.Race {
+		t.Skip("it sends one request after the other")
+	}
 	const requests = 3000
 	for _, c := range []struct {
 		freshness rules.Freshness
 		memory    int // MiB
 		disk      int // MiB
 		objects   int
+		long      bool // only with AKIGW_LONG
 	}{
-		{rules.Strict, 8, 0, 400},
-		{rules.TTL, 2, 0, 400},
-		{rules.TTL, 8, 0, 400},
-		{rules.TTL, 24, 0, 400},
-		{rules.Immutable, 2, 0, 400},
-		{rules.Exclusive, 8, 0, 400},
-		{rules.Exclusive, 4, 256, 400},
-		{rules.TTL, 4, 40, 400}, // from here on, disks that are too small for the trace
-		{rules.Exclusive, 4, 40, 400},
-		{rules.TTL, 4, 64, 800},
-		{rules.Exclusive, 4, 64, 800},
-		{rules.TTL, 4, 96, 1200},
-		{rules.Exclusive, 4, 96, 1200},
+		{rules.Strict, 8, 0, 400, false},
+		{rules.TTL, 2, 0, 400, true},
+		{rules.TTL, 8, 0, 400, false},
+		{rules.TTL, 24, 0, 400, true},
+		{rules.Immutable, 2, 0, 400, true},
+		{rules.Exclusive, 8, 0, 400, true},
+		{rules.Exclusive, 4, 256, 400, false},
+		{rules.TTL, 4, 40, 400, false}, // from here on, disks that are too small for the trace
+		{rules.Exclusive, 4, 40, 400, true},
+		{rules.TTL, 4, 64, 800, true},
+		{rules.Exclusive, 4, 64, 800, true},
+		{rules.TTL, 4, 96, 1200, true},
+		{rules.Exclusive, 4, 96, 1200, true},
 	} {
+		if c.long && os.Getenv("AKIGW_LONG") == "" {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s/%d+%d", c.freshness, c.memory, c.disk), func(t *testing.T) {
 			random := testkit.Random(t)
 			synctest.Test(t, func(t *testing.T) {
@@ -300,6 +308,9 @@ func TestShadowPredicts(t *testing.T) {
 // TestShadowPredictsWhatIsConfigured: a prediction for tiers of another size is not that of these, so that
 // TestShadowPredicts can fail.
 func TestShadowPredictsWhatIsConfigured(t *testing.T) {
+	if testkit.Race {
+		t.Skip("it sends one request after the other")
+	}
 	random := testkit.Random(t)
 	for name, c := range map[string]struct{ memory, disk size.Bytes }{"less memory": {4 << 20, 0}, "more memory": {12 << 20, 0}, "a disk": {8 << 20, 40 << 20}} {
 		t.Run(name, func(t *testing.T) {

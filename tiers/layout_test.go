@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/akidb/akigw"
@@ -61,9 +62,25 @@ func TestLayouts(t *testing.T) {
 
 // partReader reads objects by part number and compares them with the upstream's.
 type partReader struct {
-	t  *testing.T
-	s  *Store
-	up *s3mem.Memory
+	t       *testing.T
+	s       *Store
+	up      *s3mem.Memory
+	reading atomic.Bool  // GETs of objects are errors
+	asked   atomic.Int64 // HEADs about parts
+}
+
+func newPartReader(t *testing.T, s *Store, up *s3mem.Memory) *partReader {
+	r := &partReader{t: t, s: s, up: up}
+	up.Before = func(q *cold.Request) (*http.Response, error) {
+		if q.Method == http.MethodGet && q.Key.Name != "" && r.reading.Load() {
+			t.Errorf("a GET %v", q.Header)
+		}
+		if q.Query.Has("partNumber") {
+			r.asked.Add(1)
+		}
+		return nil, nil
+	}
+	return r
 }
 
 // upload uploads an object in three parts.
@@ -79,19 +96,11 @@ func (r *partReader) upload(k akigw.Key, header http.Header, numbers ...int) {
 }
 
 // heads returns how many HEADs about parts a read of all parts costs.
-func (r *partReader) heads(k akigw.Key, checksum bool) (n int) {
+func (r *partReader) heads(k akigw.Key, checksum bool) int {
 	r.t.Helper()
-	before := r.up.Before
-	defer func() { r.up.Before = before }()
-	r.up.Before = func(q *cold.Request) (*http.Response, error) {
-		if q.Method == http.MethodGet && q.Key.Name != "" {
-			r.t.Errorf("a GET %v", q.Header)
-		}
-		if q.Query.Has("partNumber") {
-			n++
-		}
-		return nil, nil
-	}
+	before := r.asked.Load()
+	r.reading.Store(true)
+	defer r.reading.Store(false)
 	o, _ := r.up.Get(k)
 	at := int64(0)
 	for i, size := range o.Parts {
@@ -109,7 +118,7 @@ func (r *partReader) heads(k akigw.Key, checksum bool) (n int) {
 		reader.Close()
 		at += size
 	}
-	return n
+	return int(r.asked.Load() - before)
 }
 
 // TestPartsOfUploads: once HEADs have agreed with it, the gateway knows where the parts of its uploads are.
@@ -117,7 +126,7 @@ func TestPartsOfUploads(t *testing.T) {
 	for _, mode := range []rules.Freshness{rules.Exclusive, rules.Strict, rules.Immutable} {
 		t.Run(string(mode), func(t *testing.T) {
 			up := s3mem.New()
-			r := &partReader{t, newStore(t, testConfig(mode), up), up}
+			r := newPartReader(t, newStore(t, testConfig(mode), up), up)
 			asked := 0
 			for n := range 10 {
 				r.upload(key(fmt.Sprint(n)), nil, 1, 2, 3)
@@ -143,7 +152,7 @@ func TestPartsOfUploads(t *testing.T) {
 // TestPartsAfterARestart: what is known of the parts is on disk, and trusted when HEADs have agreed again.
 func TestPartsAfterARestart(t *testing.T) {
 	up, config, dir := s3mem.New(), testConfig(rules.Exclusive), filepath.Join(t.TempDir(), "warm")
-	r := &partReader{t, openStore(t, config, dir, up), up}
+	r := newPartReader(t, openStore(t, config, dir, up), up)
 	for n := range 4 {
 		r.upload(key(fmt.Sprint(n)), nil, 1, 2, 3)
 		r.heads(key(fmt.Sprint(n)), false)
@@ -165,7 +174,7 @@ func TestPartsAfterARestart(t *testing.T) {
 // TestPartsWithChecksums: the checksum of a part is the upstream's to tell.
 func TestPartsWithChecksums(t *testing.T) {
 	up := s3mem.New()
-	r := &partReader{t, newStore(t, testConfig(rules.Exclusive), up), up}
+	r := newPartReader(t, newStore(t, testConfig(rules.Exclusive), up), up)
 	up.After = func(q *cold.Request, resp *http.Response) {
 		if q.Method == http.MethodHead {
 			resp.Header["X-Amz-Checksum-Crc32"] = []string{"AAAAAA==" + q.Query.Get("partNumber")}
@@ -192,7 +201,7 @@ func TestPartsOfAnotherUpstream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			up := s3mem.New()
-			r := &partReader{t, newStore(t, testConfig(rules.Exclusive), up), up}
+			r := newPartReader(t, newStore(t, testConfig(rules.Exclusive), up), up)
 			up.After = func(q *cold.Request, resp *http.Response) {
 				if q.Query.Has("partNumber") && q.Key.Name == "1" {
 					change(resp.Header)

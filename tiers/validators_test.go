@@ -174,12 +174,11 @@ func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
 	wantCount(t, up, "HEAD conditional", 0)
 }
 
-// TestEntriesOfOlderReleases: entries of older releases contain no proof. An entry without a proof and
-// without predicted headers
-// is still written in their format.
+// TestEntriesOfOlderReleases: entries of older releases contain no proof. An entry without a proof,
+// predicted headers and parts is still written in their format.
 func TestEntriesOfOlderReleases(t *testing.T) {
 	for _, e := range sampleEntries() {
-		e.strong, e.predicted = false, nil
+		e.strong, e.predicted, e.parts = false, nil, layout{}
 		raw := appendEntry(nil, e)
 		old := byte(0)
 		if e.body != nil {
