@@ -28,8 +28,6 @@ const (
 	saltBytes  = 16
 	nonceBytes = 12
 	keyBytes   = 32
-	// iterations slows down guessing of a weak root secret.
-	iterations = 600_000
 	// maxFile bounds the file: some 20,000 keys.
 	maxFile = 16 << 20
 )

@@ -34,14 +34,10 @@ func (g *gateway) akigw(args ...string) (string, error) {
 	return string(out), err
 }
 
-// command returns an akigw command with the environment of the gateway's operator. It uses the
-// binary without the race detector, which makes sealing keys very slow.
+// command returns an akigw command of the gateway's binary, with the environment of its operator: keys
+// that were sealed with the race detector can only be opened with it.
 func (g *gateway) command(args ...string) *exec.Cmd {
-	binary := g.release
-	if binary == "" {
-		binary = build(g.t, plain)
-	}
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(g.binary, args...)
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
 		"AKIGW_LISTEN="+strings.TrimPrefix(g.endpoint, "http://"), "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 	if g.key.AccessKeyId != "" {

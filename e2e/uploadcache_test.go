@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -99,8 +100,11 @@ func TestUploadOfClientsIsCached(t *testing.T) {
 	t.Parallel()
 	needPython(t, "boto3")
 	need(t, "aws")
-	for _, start := range []func(testing.TB) upstream{startStrict, versity} {
+	for n, start := range []func(testing.TB) upstream{startStrict, versity} {
 		for _, mode := range []string{"exclusive", "strict"} {
+			if os.Getenv("AKIGW_LONG") == "" && (mode == "strict") != (n == 1) { // one mode of each
+				continue
+			}
 			up, seen := counted(t, start(t))
 			t.Run(up.name+"-"+mode, func(t *testing.T) {
 				g := startGateway(t, options{plain: true, upstream: up, config: "[cache]\nhot_bytes = \"64MiB\"\nwarm_bytes = \"1GiB\"\n[[rule]]\nfreshness = \"" + mode + "\"\n"})
@@ -218,7 +222,7 @@ func TestPartNumbersWithGaps(t *testing.T) {
 			uploadParts(t, b, "gaps", []int{1, 3, 7}, 5<<20)
 			uploadParts(t, b, "dense", []int{1, 2, 3}, 5<<20)
 			for _, key := range []string{"gaps", "dense"} {
-				for number := 1; number <= 8; number++ {
+				for _, number := range []int{1, 2, 3, 4, 7, 8} {
 					for _, method := range []string{"GET", "HEAD"} {
 						read := step{method: method, path: "/gaps/" + key, query: fmt.Sprintf("partNumber=%d", number)}
 						want := direct.do(t, read)
