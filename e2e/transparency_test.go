@@ -181,6 +181,7 @@ func (a answerOf) code() string {
 
 var (
 	times    = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)?|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-9:]+ GMT`)
+	asctimes = regexp.MustCompile(`[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d [0-9:]+ \d{4}`) // of some of moto's responses
 	ids      = regexp.MustCompile(`<(RequestId|RequestID|HostId|UploadId|VersionId)>[^<]*<`)
 	location = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
 )
@@ -247,7 +248,8 @@ func (e endpointOf) normalise(resp *http.Response, raw string) answerOf {
 				text = strings.ReplaceAll(text, value, "{"+name+"}")
 			}
 		}
-		text = ids.ReplaceAllString(times.ReplaceAllString(text, "TIME"), "<$1>ID<")
+		text = asctimes.ReplaceAllString(times.ReplaceAllString(text, "TIME"), "ASCTIME")
+		text = ids.ReplaceAllString(text, "<$1>ID<")
 		return location.ReplaceAllString(text, "ENDPOINT")
 	}
 	text := clean(raw)
