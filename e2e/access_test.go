@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,14 +34,10 @@ func (g *gateway) akigw(args ...string) (string, error) {
 	return string(out), err
 }
 
-// command returns an akigw command with the environment of the gateway's operator. It uses the binary
-// without the race detector, which is quicker, except for the commands that open its keyring.
+// command returns an akigw command of the gateway's binary, with the environment of its operator: keys
+// that were sealed with the race detector can only be opened with it.
 func (g *gateway) command(args ...string) *exec.Cmd {
-	binary := g.binary
-	if g.race && !slices.Contains([]string{"keys", "users"}, args[0]) {
-		binary = build(g.t, plain)
-	}
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(g.binary, args...)
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
 		"AKIGW_LISTEN="+strings.TrimPrefix(g.endpoint, "http://"), "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 	if g.key.AccessKeyId != "" {

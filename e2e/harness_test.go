@@ -118,8 +118,7 @@ type gateway struct {
 	endpoint string
 	admin    string
 	stderr   *bytes.Buffer
-	binary   string
-	race     bool // the binary has the race detector
+	binary   string // which also runs its commands
 	env      []string
 	key      pair // of its operator, if it has one
 }
@@ -151,7 +150,7 @@ func newGateway(t testing.TB, o options) *gateway {
 	if o.kind == "" && !o.plain {
 		o.kind = race
 	}
-	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: o.release, race: o.release == "" && o.kind == race, env: o.env}
+	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: o.release, env: o.env}
 	if o.release == "" {
 		g.binary = build(t, o.kind)
 	}
