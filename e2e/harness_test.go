@@ -118,7 +118,8 @@ type gateway struct {
 	endpoint string
 	admin    string
 	stderr   *bytes.Buffer
-	binary   string // which also runs its commands
+	binary   string
+	race     bool // the binary has the race detector
 	env      []string
 	key      pair // of its operator, if it has one
 }
@@ -150,7 +151,7 @@ func newGateway(t testing.TB, o options) *gateway {
 	if o.kind == "" && !o.plain {
 		o.kind = race
 	}
-	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: o.release, env: o.env}
+	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: o.release, race: o.release == "" && o.kind == race, env: o.env}
 	if o.release == "" {
 		g.binary = build(t, o.kind)
 	}
