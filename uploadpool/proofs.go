@@ -33,13 +33,16 @@ const (
 
 // proofs are the buckets whose upstream answers uploads truthfully, as far as HEADs can tell.
 type proofs struct {
-	always bool // every upload is verified by a HEAD
+	always  bool        // every upload is verified by a HEAD
+	sampled func() bool // reports whether the sample has chosen a proven upload
 
 	mu     sync.Mutex
 	agreed map[string]int // uploads in a row, by bucket, that a HEAD confirmed; guarded by mu
 }
 
-func newProofs(always bool) *proofs { return &proofs{always: always, agreed: map[string]int{}} }
+func newProofs(always bool) *proofs {
+	return &proofs{always: always, sampled: func() bool { return rand.N(proofSample) == 0 }, agreed: map[string]int{}}
+}
 
 // suffices reports whether the response to an upload to a bucket is proof without a HEAD.
 func (p *proofs) suffices(bucket string) bool {
@@ -48,7 +51,7 @@ func (p *proofs) suffices(bucket string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.agreed[bucket] >= proofsNeeded && rand.N(proofSample) > 0
+	return p.agreed[bucket] >= proofsNeeded && !p.sampled()
 }
 
 // note notes whether a HEAD confirmed what the response to an upload had proven.

@@ -119,6 +119,7 @@ func TestContradictedResponse(t *testing.T) {
 		r.run()
 		r.flushMany("before", proofsNeeded)
 		p := r.pool.uploader.proofs
+		p.sampled = func() bool { return false }
 		lies := 0
 		r.answers(func(q *cold.Request) (*http.Response, error) {
 			if q.Op != "PutObject" || lies > 0 {
