@@ -37,15 +37,14 @@ func (g *gateway) akigw(args ...string) (string, error) {
 
 // command returns an akigw command, with the environment of the gateway's operator. A keyring that was
 // sealed with the race detector can only be opened with it; what needs no keyring runs without it, which is
-// quicker. The detector would also let each command sleep for a second at its end.
+// quicker.
 func (g *gateway) command(args ...string) *exec.Cmd {
 	binary := g.binary
 	if g.race && g.key.AccessKeyId != "" && !slices.Contains([]string{"keys", "users"}, args[0]) {
 		binary = build(g.t, plain)
 	}
 	cmd := exec.Command(binary, args...)
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
-	cmd.Env = append(cmd.Env, "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
 		"AKIGW_LISTEN="+strings.TrimPrefix(g.endpoint, "http://"), "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 	if g.key.AccessKeyId != "" {
 		cmd.Env = append(cmd.Env, "AKIGW_ADMIN_ACCESS_KEY="+g.key.AccessKeyId, "AKIGW_ADMIN_SECRET_KEY="+g.key.SecretAccessKey)

@@ -51,7 +51,7 @@ func TestBenchCommands(t *testing.T) {
 	}
 	for _, class := range []string{"hot", "warm", "cold"} {
 		r = bench.Report{}
-		run(&r, append(append([]string{"bench", "get", "--json", "--class", class, "--duration", "1", "--objects", "20", "--clients", "2"}, endpoint...), data...)...)
+		run(&r, append(append([]string{"bench", "get", "--json", "--class", class, "--duration", "0.5", "--objects", "20", "--clients", "2"}, endpoint...), data...)...)
 		if r.Errors > 0 || r.Tiers[class].Requests < r.Requests*9/10 || r.Requests < 20 {
 			t.Errorf("%s: %+v", class, r.Tiers)
 		}

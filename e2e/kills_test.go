@@ -543,7 +543,7 @@ func runKills(t *testing.T, kills, sooner int, plan func(n int) string) *killRig
 func TestT4_B5_Killed(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T4")
-	kills, sooner, rigs := p.Amount(8, 100, 1000), 1, 1
+	kills, sooner, rigs := p.Amount(5, 100, 1000), 1, 1
 	if p.Quick() {
 		sooner = 3
 	}
