@@ -188,7 +188,7 @@ assert ask('PUT', url('put_object'), b'body')[0] == 200
 for i in range(2):
     status, headers, body = ask('GET', url('get_object'))
     assert (status, body) == (200, b'body'), (status, body)
-assert headers['x-akigw-cache'] == 'hot', headers
+assert headers['x-akigw-cache'] in ('hot', 'overlay'), headers # written back: what was not flushed yet
 assert ask('GET', url('get_object'), Range='bytes=1-2')[2] == b'od'
 assert ask('GET', url('get_object', ResponseContentType='text/x-other; a="b&c"'))[1]['Content-Type'] == 'text/x-other; a="b&c"'
 assert ask('HEAD', url('head_object'))[1]['Content-Length'] == '4'

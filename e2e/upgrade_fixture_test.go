@@ -321,9 +321,9 @@ func TestMakeUpgradeFixture(t *testing.T) {
 func makeData(t *testing.T, release, dir string, ends ending) (p *promises, up *slowMemory, behind upstream) {
 	up, behind = startUpgradeUpstream(t, s3mem.State{})
 	p = &promises{Made: time.Now().UTC().Truncate(time.Second), Objects: map[string]*promisedObject{}, Uploads: map[string]*promisedUpload{}}
-	makeFull(t, ends, options{release: release, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}, up, p)
-	makeMirrored(t, ends, options{release: release, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}, up, p)
-	makeEmbedded(t, ends, options{release: release, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}, p)
+	makeFull(t, ends, options{plain: true, release: release, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}, up, p)
+	makeMirrored(t, ends, options{plain: true, release: release, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}, up, p)
+	makeEmbedded(t, ends, options{plain: true, release: release, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}, p)
 	if ends.crashes {
 		p.crashed()
 	}
