@@ -92,9 +92,7 @@ func honest(t *testing.T, r *Report) *Report {
 // TestKneeIsAtTheWorkingSet: the size that is named is the smallest one in which a working set of
 // known size fits.
 func TestKneeIsAtTheWorkingSet(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it has one goroutine")
-	}
+	testkit.WithoutRace(t, "it has one goroutine")
 	random := testkit.Random(t)
 	for _, c := range []struct {
 		name         string
@@ -125,9 +123,7 @@ func TestKneeIsAtTheWorkingSet(t *testing.T) {
 
 // TestDiskBelowMemory: where the memory that there is cannot hold a working set, the disk is sized for it.
 func TestDiskBelowMemory(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it has one goroutine")
-	}
+	testkit.WithoutRace(t, "it has one goroutine")
 	random := testkit.Random(t)
 	f := facts(0, 32<<20) // memory was switched off
 	r := honest(t, New(f, newWorkload().uniform(random, 30_000, 1000, 60<<10).End(0)))
@@ -259,9 +255,7 @@ func TestFreshness(t *testing.T) {
 
 // TestPins: objects that take a large share of the reads are pinned if the tiers do not keep them.
 func TestPins(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it has one goroutine")
-	}
+	testkit.WithoutRace(t, "it has one goroutine")
 	for missed, want := range map[akigw.Outcome]bool{akigw.Cold: true, akigw.Warm: false} {
 		w := newWorkload()
 		w.Add(w.object(1, 1000, akigw.Cold))
@@ -283,9 +277,7 @@ func TestPins(t *testing.T) {
 // TestPinsAreNotForReplacedObjects: of an object that is replaced often, each version has to be fetched
 // once, and a pin does not change that.
 func TestPinsAreNotForReplacedObjects(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it has one goroutine")
-	}
+	testkit.WithoutRace(t, "it has one goroutine")
 	for every, want := range map[int]bool{1: false, 2: true} { // reads of each version, all from the upstream
 		w := newWorkload()
 		for n := range 10_000 {

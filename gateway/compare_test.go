@@ -162,9 +162,7 @@ func TestPlantedDifferences(t *testing.T) {
 // modes and written back, while others write to the buckets whose mode expects that, and requests to the
 // upstream take their time. All answers from the cache are compared, and none is reported.
 func TestHourWithoutDifferences(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it is about time that passes; other tests compare with the race detector")
-	}
+	testkit.WithoutRace(t, "it is about time that passes; other tests compare with the race detector")
 	random := testkit.Random(t)
 	seed := random.Uint64()
 	synctest.Test(t, func(t *testing.T) {

@@ -269,9 +269,7 @@ func (c comparison) wrong(by tolerance) (what string) {
 // agrees within one point, and the saved requests within 3%. On a disk that is too small they agree less
 // closely. AKIGW_LONG=1 tries more sizes.
 func TestShadowPredicts(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it sends one request after the other")
-	}
+	testkit.WithoutRace(t, "it sends one request after the other")
 	const requests = 3000
 	for _, c := range []struct {
 		freshness rules.Freshness
@@ -317,9 +315,7 @@ func TestShadowPredicts(t *testing.T) {
 // TestShadowPredictsWhatIsConfigured: a prediction for tiers of another size is not that of these, so that
 // TestShadowPredicts can fail.
 func TestShadowPredictsWhatIsConfigured(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it sends one request after the other")
-	}
+	testkit.WithoutRace(t, "it sends one request after the other")
 	random := testkit.Random(t)
 	for name, c := range map[string]struct{ memory, disk size.Bytes }{"less memory": {4 << 20, 0}, "more memory": {12 << 20, 0}, "a disk": {8 << 20, 40 << 20}} {
 		t.Run(name, func(t *testing.T) {

@@ -159,9 +159,7 @@ func sample(t *testing.T, seed uint64) (Config, allowed) {
 //
 // Scenarios: C9.
 func TestT10_C9_JournalFlips(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
-	}
+	testkit.WithoutRace(t, "it tries every place, one after the other")
 	p := testkit.Prove(t, "T10-journal")
 	flips := p.Amount(100, 500, 20_000)
 	noticed, refused := flipBits(t, p.Seed, flips)

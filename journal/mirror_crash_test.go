@@ -74,9 +74,7 @@ func (r *repairRun) alone(disk *crashfs.FS) error {
 // rebuilds the second. A crash at any of its calls, followed by a crash of the next start, loses
 // nothing.
 func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
-	}
+	testkit.WithoutRace(t, "it tries every place, one after the other")
 	p := testkit.Prove(t, "T3-mirror")
 	// Each start reads through large buffers and leaves them. With so little else in memory, collecting
 	// them would take more time than the starts do.

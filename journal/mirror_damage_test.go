@@ -196,9 +196,7 @@ func survives(t testing.TB, damaged tree, want allowed) error {
 // TestT10_SecondDirectory_EveryByte: whichever byte of either directory is wrong, everything
 // acknowledged is there, and both directories are repaired.
 func TestT10_SecondDirectory_EveryByte(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
-	}
+	testkit.WithoutRace(t, "it tries every place, one after the other")
 	p := testkit.Prove(t, "T10-mirror-bytes")
 	base, want := mirroredSample(t, 5, 1)
 	step, flips := p.Amount(193, 41, 1), 0

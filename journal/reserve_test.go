@@ -186,9 +186,7 @@ func TestDoubtWithoutAReserve(t *testing.T) {
 //
 // Scenarios: C2.
 func TestCrashWithoutRoom(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
-	}
+	testkit.WithoutRace(t, "it tries every place, one after the other")
 	p := testkit.Prove(t, "without-room")
 	seed := p.Seed
 	var trials atomic.Int64

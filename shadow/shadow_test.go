@@ -173,9 +173,7 @@ func TestListings(t *testing.T) {
 // TestMemoryIsBounded: with more values than it may simulate, a Shadow goes on with a sample, and its
 // prediction stays near.
 func TestMemoryIsBounded(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it has one goroutine")
-	}
+	testkit.WithoutRace(t, "it has one goroutine")
 	random := testkit.Random(t)
 	const objects, reads, most = 40_000, 200_000, 2000
 	popular := zipf.New(objects, 0.7)
@@ -205,9 +203,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // TestMemoryTaken: the values that are simulated by default take about 64 MiB, however large the tiers are
 // and however many objects pass.
 func TestMemoryTaken(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it has one goroutine")
-	}
+	testkit.WithoutRace(t, "it has one goroutine")
 	heap := func() int64 {
 		runtime.GC()
 		var m runtime.MemStats

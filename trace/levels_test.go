@@ -167,9 +167,7 @@ func (t keys) nearTheBest(test *testing.T, name string, first, capacity int) {
 // within a point of the best of LRU, S3-FIFO, SIEVE and ARC, whatever its size is. AKIGW_LONG=1 makes the
 // traces larger. The seed is fixed: the traces are samples, on which policies differ by some tenths of a point.
 func TestNearTheBest(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it is about hits, and has one goroutine")
-	}
+	testkit.WithoutRace(t, "it is about hits, and has one goroutine")
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	objects, reads := 5_000, 12_000
@@ -231,9 +229,7 @@ func readBlockTrace(t *testing.T, path string) (requests keys, objects int) {
 // set takes less than five points of the warm tier's hits, and less than half of
 // LRU's loss from the hot tier's. The log has the table; AKIGW_LONG=1 makes it a larger one.
 func TestScanResistance(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it is about hits; make test runs it without the race detector, which it waits for most of the time")
-	}
+	testkit.WithoutRace(t, "it is about hits")
 	t.Parallel()
 	random := testkit.Random(t)
 	quota, objects, reads, pace := int64(32<<20), 10_000, 24_000, 50

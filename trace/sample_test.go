@@ -19,9 +19,7 @@ func read(bucket string, key int, outcome akigw.Outcome) *Access {
 // tiers of other sizes would hit is predicted without a bias. Names decide which objects a sample keeps, so each
 // sample has others: with the same names, all samples would be wrong in the same direction.
 func TestSampleIsLikeTheWhole(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it is about hits, and has one goroutine")
-	}
+	testkit.WithoutRace(t, "it is about hits, and has one goroutine")
 	const objects, reads, most, samples = 20_000, 200_000, 1 << 17, 6
 	random := testkit.Random(t)
 	z := zipf.New(objects, 0.8)

@@ -146,9 +146,7 @@ func TestPlaceThatWasLost(t *testing.T) {
 //
 // Scenarios: C13.
 func TestEveryByteOfATable(t *testing.T) {
-	if testkit.Race {
-		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
-	}
+	testkit.WithoutRace(t, "it tries every place, one after the other")
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
 	for n := range 20 {

@@ -147,3 +147,12 @@ func FreeAddr(t testing.TB) string {
 }
 
 var ports atomic.Int64
+
+// WithoutRace skips a test under the race detector, which adds nothing to it, for the reason given, and makes it
+// take ten times as long. "make test" runs such tests without the detector, by a list of names.
+func WithoutRace(t testing.TB, why string) {
+	t.Helper()
+	if Race {
+		t.Skip(why + ": make test runs it without the race detector")
+	}
+}
