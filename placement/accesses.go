@@ -32,7 +32,9 @@ type Accesses struct {
 type accessShard struct {
 	mu      sync.Mutex
 	counted map[akigw.Key]*usage // since the last flush; guarded by mu
-	flushed map[akigw.Key]*usage // being written to disk; guarded by mu, its values are not changed
+	flushed map[akigw.Key]*usage // being written to disk; guarded by mu
+	summed  bool                 // whether flushed includes what was on disk before; guarded by mu
+	flushes uint64               // how many have ended; guarded by mu
 }
 
 // NewAccesses returns an Accesses without any counts.
@@ -54,8 +56,11 @@ func (a *Accesses) Accessed(access tiers.Access) {
 	a.count(access.Object.Key, access.Settings, n)
 }
 
-func (a *Accesses) shard(key akigw.Key) *accessShard {
-	return &a.shards[maphash.Comparable(a.seed, key)%accessShards]
+// shard returns the shard of a key without a version.
+func (a *Accesses) shard(key akigw.Key) *accessShard { return &a.shards[a.index(key)] }
+
+func (a *Accesses) index(key akigw.Key) uint64 {
+	return maphash.Comparable(a.seed, key) % accessShards
 }
 
 // count counts n accesses of a key now, 0 for a write.
@@ -97,18 +102,37 @@ func (a *Accesses) overflowLocked(s *accessShard) {
 	}
 }
 
-// with adds the counts of a key that are not on disk yet to stored, its record on disk.
-func (a *Accesses) with(key akigw.Key, stored usage) usage {
+// with adds the counts of a key that are not on disk yet to stored, its record on disk. ok is false
+// if a flush of the key's shard has ended since flushes was taken: the record, read after that, may
+// lack counts that are no longer in memory.
+func (a *Accesses) with(key akigw.Key, stored usage, flushes *[accessShards]uint64) (u usage, ok bool) {
 	key.Version = ""
-	s := a.shard(key)
+	i := a.index(key)
+	s := &a.shards[i]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range [...]map[akigw.Key]*usage{s.flushed, s.counted} {
-		if u := m[key]; u != nil {
-			stored.add(*u)
-		}
+	switch u := s.flushed[key]; {
+	case u == nil:
+	case s.summed: // the record may be the old or the new one
+		stored = *u
+	default:
+		stored.add(*u)
 	}
-	return stored
+	if u := s.counted[key]; u != nil {
+		stored.add(*u)
+	}
+	return stored, s.flushes == flushes[i]
+}
+
+// flushes returns how many flushes of each shard have ended.
+func (a *Accesses) flushes() (all [accessShards]uint64) {
+	for i := range a.shards {
+		s := &a.shards[i]
+		s.mu.Lock()
+		all[i] = s.flushes
+		s.mu.Unlock()
+	}
+	return all
 }
 
 // beginFlush returns the counts of a shard. They stay visible until endFlush.
@@ -119,9 +143,17 @@ func (s *accessShard) beginFlush() map[akigw.Key]*usage {
 	return s.flushed
 }
 
-// endFlush drops what beginFlush returned: it is on disk, or lost.
+// sum replaces the counts of a flush by the records that it writes, which include what is on disk.
+func (s *accessShard) sum(records map[akigw.Key]*usage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flushed, s.summed = records, true
+}
+
+// endFlush drops what is being flushed: it is on disk, or lost.
 func (s *accessShard) endFlush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flushed = nil
+	s.flushed, s.summed = nil, false
+	s.flushes++
 }

@@ -79,6 +79,53 @@ func TestAccessesAreKept(t *testing.T) {
 	}
 }
 
+// TestUsageDuringAFlush: nobody sees an access twice or not at all, wherever a flush of the counts
+// is, and though the record was read before it.
+func TestUsageDuringAFlush(t *testing.T) {
+	up := s3mem.New()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	k, accesses := key("k"), s.usage.accesses
+	up.Put(k, testkit.Bytes(1, 100))
+	read := func() {
+		t.Helper()
+		if _, _, err := tiertest.Read(s.store, k, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	if err := s.usage.flush(); err != nil {
+		t.Fatal(err)
+	}
+	read()
+	usage, record := s.usage.reader(), s.store.Accesses(k)
+	want := func(when string, n uint64) {
+		t.Helper()
+		if walked, asked := usage(k, record).total, s.usage.of(k).total; walked != n || asked != n {
+			t.Errorf("%s: %d accesses in a walk, %d for the key, want %d", when, walked, asked, n)
+		}
+	}
+	shard := accesses.shard(k)
+	want("before", 2)
+	counted := shard.beginFlush()
+	want("begun", 2)
+	read()
+	sums, keys, values := s.usage.sums(counted)
+	shard.sum(sums)
+	want("summed", 3)
+	if err := s.store.PutAccesses(keys, values); err != nil {
+		t.Fatal(err)
+	}
+	want("written", 3)
+	shard.endFlush()
+	want("ended", 3)
+	if err := s.usage.flush(); err != nil {
+		t.Fatal(err)
+	}
+	read()
+	want("the next one", 4)
+}
+
 // BenchmarkCountAccess measures what counting costs a read.
 func BenchmarkCountAccess(b *testing.B) {
 	a, settings := NewAccesses(), &rules.Settings{AccessWindow: time.Hour}

@@ -24,12 +24,13 @@ type known struct {
 
 // walk is tiers.Store.Walk with the usage of each object, and without orphans.
 func (c *Catalog) walk(what akigw.Pattern, after string, yield func(known) bool) error {
+	usage := c.usage.reader()
 	return c.store.Walk(what, after, func(k tiers.Known) bool {
 		if k.Orphan {
 			c.usage.orphaned(k)
 			return true
 		}
-		return yield(known{k, c.usage.accesses.with(k.Key, decodeUsage(k.Accesses))})
+		return yield(known{k, usage(k.Key, k.Accesses)})
 	})
 }
 

@@ -38,7 +38,22 @@ func newRecords(accesses *Accesses, store *tiers.Store, log *slog.Logger) *recor
 
 // of returns the usage of an object.
 func (r *records) of(key akigw.Key) usage {
-	return r.accesses.with(key, decodeUsage(r.store.Accesses(key.Current())))
+	usage := r.reader()
+	return usage(key, r.store.Accesses(key.Current()))
+}
+
+// reader returns a function that tells the usage of an object from its record on disk, which was
+// read after the call of reader. It reads the record again if a flush has ended since.
+func (r *records) reader() func(key akigw.Key, record []byte) usage {
+	began := r.accesses.flushes()
+	return func(key akigw.Key, record []byte) usage {
+		u, ok := r.accesses.with(key, decodeUsage(record), &began)
+		for !ok {
+			now := r.accesses.flushes()
+			u, ok = r.accesses.with(key, decodeUsage(r.store.Accesses(key.Current())), &now)
+		}
+		return u
+	}
 }
 
 // run flushes until ctx ends.
@@ -79,13 +94,20 @@ func (r *records) flush() error {
 func (r *records) flushShard(s *accessShard) error {
 	counted := s.beginFlush()
 	defer s.endFlush()
-	keys, values := make([]akigw.Key, 0, len(counted)), make([][]byte, 0, len(counted))
+	sums, keys, values := r.sums(counted)
+	s.sum(sums)
+	return r.store.PutAccesses(keys, values)
+}
+
+// sums adds counts to what is on disk, and returns the records to write, decoded and encoded.
+func (r *records) sums(counted map[akigw.Key]*usage) (sums map[akigw.Key]*usage, keys []akigw.Key, values [][]byte) {
+	sums = make(map[akigw.Key]*usage, len(counted))
 	for key, u := range counted {
 		all := decodeUsage(r.store.Accesses(key))
 		all.add(*u)
-		keys, values = append(keys, key), append(values, appendUsage(nil, all))
+		sums[key], keys, values = &all, append(keys, key), append(values, appendUsage(nil, all))
 	}
-	return r.store.PutAccesses(keys, values)
+	return sums, keys, values
 }
 
 // orphaned schedules the record of a key without an object for removal, once it is old.
