@@ -188,7 +188,7 @@ assert ask('PUT', url('put_object'), b'body')[0] == 200
 for i in range(2):
     status, headers, body = ask('GET', url('get_object'))
     assert (status, body) == (200, b'body'), (status, body)
-for i in range(600): # written back, it is read from the overlay until it was flushed
+for i in range(600): # a write-back object is read from the overlay until it is flushed
     if headers['x-akigw-cache'] != 'overlay':
         break
     time.sleep(0.05)

@@ -34,7 +34,7 @@ type accessShard struct {
 	counted map[akigw.Key]*usage // since the last flush; guarded by mu
 	flushed map[akigw.Key]*usage // being written to disk; guarded by mu
 	summed  bool                 // whether flushed includes what was on disk before; guarded by mu
-	flushes uint64               // how many have ended; guarded by mu
+	flushes atomic.Uint64        // how many have ended; changed while mu is held
 }
 
 // NewAccesses returns an Accesses without any counts.
@@ -102,13 +102,12 @@ func (a *Accesses) overflowLocked(s *accessShard) {
 	}
 }
 
-// with adds the counts of a key that are not on disk yet to stored, its record on disk. ok is false
-// if a flush of the key's shard has ended since flushes was taken: the record, read after that, may
-// lack counts that are no longer in memory.
-func (a *Accesses) with(key akigw.Key, stored usage, flushes *[accessShards]uint64) (u usage, ok bool) {
+// with adds the counts of a key that are not on disk yet to stored, its record on disk. flushes is how
+// many flushes of the key's shard had ended before the record was read. If one has ended since, ok is
+// false: the record may lack counts that are no longer in memory.
+func (a *Accesses) with(key akigw.Key, stored usage, flushes uint64) (u usage, ok bool) {
 	key.Version = ""
-	i := a.index(key)
-	s := &a.shards[i]
+	s := a.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch u := s.flushed[key]; {
@@ -121,18 +120,7 @@ func (a *Accesses) with(key akigw.Key, stored usage, flushes *[accessShards]uint
 	if u := s.counted[key]; u != nil {
 		stored.add(*u)
 	}
-	return stored, s.flushes == flushes[i]
-}
-
-// flushes returns how many flushes of each shard have ended.
-func (a *Accesses) flushes() (all [accessShards]uint64) {
-	for i := range a.shards {
-		s := &a.shards[i]
-		s.mu.Lock()
-		all[i] = s.flushes
-		s.mu.Unlock()
-	}
-	return all
+	return stored, s.flushes.Load() == flushes
 }
 
 // beginFlush returns the counts of a shard. They stay visible until endFlush.
@@ -155,5 +143,5 @@ func (s *accessShard) endFlush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flushed, s.summed = nil, false
-	s.flushes++
+	s.flushes.Add(1)
 }

@@ -38,21 +38,27 @@ func newRecords(accesses *Accesses, store *tiers.Store, log *slog.Logger) *recor
 
 // of returns the usage of an object.
 func (r *records) of(key akigw.Key) usage {
-	usage := r.reader()
-	return usage(key, r.store.Accesses(key.Current()))
+	key = key.Current()
+	for {
+		flushes := r.accesses.shard(key).flushes.Load()
+		if u, ok := r.accesses.with(key, decodeUsage(r.store.Accesses(key)), flushes); ok {
+			return u
+		}
+	}
 }
 
 // reader returns a function that tells the usage of an object from its record on disk, which was
 // read after the call of reader. It reads the record again if a flush has ended since.
 func (r *records) reader() func(key akigw.Key, record []byte) usage {
-	began := r.accesses.flushes()
+	var flushes [accessShards]uint64 // when reader was called
+	for i := range flushes {
+		flushes[i] = r.accesses.shards[i].flushes.Load()
+	}
 	return func(key akigw.Key, record []byte) usage {
-		u, ok := r.accesses.with(key, decodeUsage(record), &began)
-		for !ok {
-			now := r.accesses.flushes()
-			u, ok = r.accesses.with(key, decodeUsage(r.store.Accesses(key.Current())), &now)
+		if u, ok := r.accesses.with(key, decodeUsage(record), flushes[r.accesses.index(key.Current())]); ok {
+			return u
 		}
-		return u
+		return r.of(key)
 	}
 }
 

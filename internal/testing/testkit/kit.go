@@ -148,8 +148,8 @@ func FreeAddr(t testing.TB) string {
 
 var ports atomic.Int64
 
-// WithoutRace skips a test under the race detector, which adds nothing to it, for the reason given, and makes it
-// take ten times as long. "make test" runs such tests without the detector, by a list of names.
+// WithoutRace skips a test under the race detector, where it would take ten times as long and find nothing more; why
+// gives the reason. "make test" runs such tests without the detector, by the list of names in the Makefile.
 func WithoutRace(t testing.TB, why string) {
 	t.Helper()
 	if Race {
