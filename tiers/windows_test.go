@@ -64,6 +64,7 @@ func TestFillMemoryIsBounded(t *testing.T) {
 			}
 			r.Close()
 		}
+		synctest.Wait() // fills release their memory when they end, after their last reader has left
 		if used := s.fetcher.windows.waiting.Load(); used != 0 {
 			t.Errorf("waiting readers want %d bytes", used)
 		}

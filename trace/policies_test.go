@@ -86,12 +86,13 @@ func s3fifoReference(n int) func(key uint64) bool {
 	}
 }
 
-// arcReference is ARC for n blocks, with the names of the paper.
+// arcReference is ARC for n blocks, with the names of the paper. As in arc, p is in whole bytes: it is compared with
+// a number of blocks for equality.
 func arcReference(n int) func(key uint64) bool {
 	var t1, t2, b1, b2 []uint64
-	p, c := 0.0, float64(n)
+	p, c := 0, n*warmValue
 	replace := func(key uint64) {
-		if len(t1) > 0 && (float64(len(t1)) > p || slices.Contains(b2, key) && float64(len(t1)) == p) {
+		if len(t1) > 0 && (len(t1)*warmValue > p || slices.Contains(b2, key) && len(t1)*warmValue == p) {
 			t1, b1 = t1[1:], append(b1, t1[0])
 		} else {
 			t2, b2 = t2[1:], append(b2, t2[0])
@@ -103,12 +104,12 @@ func arcReference(n int) func(key uint64) bool {
 			t1, t2 = removed(t1, key), append(removed(t2, key), key)
 			return true
 		case slices.Contains(b1, key):
-			p = min(p+max(1, float64(len(b2))/float64(len(b1))), c)
+			p = min(p+max(warmValue, warmValue*len(b2)/len(b1)), c)
 			replace(key)
 			b1, t2 = removed(b1, key), append(t2, key)
 			return false
 		case slices.Contains(b2, key):
-			p = max(p-max(1, float64(len(b1))/float64(len(b2))), 0)
+			p = max(p-max(warmValue, warmValue*len(b1)/len(b2)), 0)
 			replace(key)
 			b2, t2 = removed(b2, key), append(t2, key)
 			return false

@@ -604,8 +604,10 @@ func TestUnderWayAsAnOutageEnds(t *testing.T) {
 		r.put("slow", "body")
 		r.run()
 		time.Sleep(10 * time.Minute)
-		for !underWay.Load() {
-			time.Sleep(100 * time.Millisecond)
+		for _, is := range []bool{false, true} { // until one begins
+			for underWay.Load() != is {
+				time.Sleep(100 * time.Millisecond)
+			}
 		}
 		down.Store(false)
 		r.put("other", "body")
