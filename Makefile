@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
 
-.PHONY: build run test quick bench bench-check lint long vuln dist clean
+.PHONY: build run test test-race test-plain quick bench bench-check lint long vuln dist clean
 
 build: ## bin/akigw, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/akigw ./cmd/akigw
@@ -16,9 +16,18 @@ run: build ## the gateway with the embedded trial upstream, data under ./data
 # of package tiers, and does not sleep for a second at the end of each package and of each gateway.
 test: export GORACE ?= clear_shadow_mmap_threshold=67108864 atexit_sleep_ms=50
 test: lint ## every test: with the race detector, and the binary end to end; the runs of docs/reliability.md are small here
-	$(GO) test -race -vet=off -p 5 ./... # lint has vetted
-	$(GO) test -vet=off -run 'Allocations|NearTheBest|ScanResistance|SampleIsLike|ShadowPredicts|HourWithout|MemoryIsBounded|MemoryTaken|KneeIsAt|DiskBelow|^TestPins|PowerCut|CrashInRepair|JournalFlips|CrashWithoutRoom|EveryByteOfATable|SecondDirectory_EveryByte' ./gateway ./trace ./advise ./shadow ./journal ./tiers/warm # the race detector allocates, and takes its time
-	cd e2e && $(GO) test -count=1 -vet=off -parallel 5 -timeout 15m ./...
+	$(MAKE) --no-print-directory -j 2 --output-sync=target test-race test-plain
+	cd e2e && $(GO) test -count=1 -vet=off -parallel 7 -timeout 15m ./...
+
+test-race: # lint has vetted
+	$(GO) test -race -vet=off -p 3 ./...
+
+# The tests that do nothing, or less, with the race detector: it allocates, and takes its time. These are the tests that
+# ask testkit, and those of files that are not built with the detector.
+WITHOUT_RACE = grep -rlE '^[^/]*testkit\.(WithoutRace|Race)\>|^//go:build !race$$' --include='*_test.go' . | sort | xargs awk -f testdata/withoutrace.awk
+
+test-plain:
+	@found=$$($(WITHOUT_RACE)) && set -x && $(GO) test -vet=off -p 2 -run "$${found%% *}" $${found#* }
 
 quick: SHELL := /bin/bash
 quick: .SHELLFLAGS := -o pipefail -c

@@ -149,7 +149,8 @@ func FreeAddr(t testing.TB) string {
 var ports atomic.Int64
 
 // WithoutRace skips a test under the race detector, where it would take ten times as long and find nothing more; why
-// gives the reason. "make test" runs such tests without the detector, by the list of names in the Makefile.
+// gives the reason. "make test" finds the tests that call it, and runs them without the detector: call it in the test
+// itself, not in a helper.
 func WithoutRace(t testing.TB, why string) {
 	t.Helper()
 	if Race {
