@@ -26,6 +26,7 @@ func TestOperatorCommands(t *testing.T) {
 	for range 5 {
 		client.Must(t, "GET", "/bucket/photos/cat.jpg", "", nil, nil)
 	}
+	g.mustAkigw("purge", "s3://no-such-bucket")
 	for _, c := range []struct {
 		args string
 		want []string
