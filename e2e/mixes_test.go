@@ -243,7 +243,7 @@ func readMix(k *killRig, stop <-chan struct{}, reads, refused *atomic.Int64) {
 }
 
 // TestSlowdownIsSeen: within a second of "faults set slowdown" under load, the gateway's status
-// shows it. "faults clear" ends that.
+// shows it. "faults clear" ends that: no upload is refused, and as many may run as before.
 func TestSlowdownIsSeen(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 2*time.Millisecond, 16)
@@ -267,37 +267,41 @@ func TestSlowdownIsSeen(t *testing.T) {
 	defer writers.Wait()
 	defer close(stop)
 	time.Sleep(2 * time.Second)
-	limit, failures := g.metric("akigw_uploadpool_limit"), func() float64 {
+	limit, uploads := g.metric("akigw_uploadpool_limit"), func() float64 { return g.metric("akigw_uploadpool_flushed_total") }
+	refusals := func() float64 {
 		return g.metric("akigw_uploadpool_throttled_total") + g.metric("akigw_cold_breaker_opened_total")
 	}
-	before := failures()
-	uploads := g.metric("akigw_uploadpool_flushed_total")
+	calm, uploaded := refusals(), uploads()
 	time.Sleep(time.Second)
-	rate := g.metric("akigw_uploadpool_flushed_total") - uploads
+	if refusals() != calm || uploads() == uploaded {
+		t.Errorf("before the slowdown: %.0f uploads refused, %.0f not", refusals()-calm, uploads()-uploaded)
+	}
 	g.says("faults", "set", "slowdown")
-	uploads = g.metric("akigw_uploadpool_flushed_total")
+	uploaded = uploads()
 	cut := limit
 	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(20 * time.Millisecond) {
 		cut = min(cut, g.metric("akigw_uploadpool_limit")) // it grows again with each success
 	}
-	slow := g.metric("akigw_uploadpool_flushed_total") - uploads
+	// Half of the requests are refused. How many there are depends on the machine.
+	refused, slow := refusals()-calm, uploads()-uploaded
 	status := g.says("status")
-	if !(cut < limit) || !(failures() > before) || !(slow < rate/2) || g.metric("akigw_faults_hits_total") == 0 {
-		t.Errorf("after a second of slowdown: limit %.1f (was %.1f), %.0f throttled answers (was %.0f), %.0f uploads during it (%.0f before), status:\n%s", cut, limit, failures(), before, slow, rate, status)
+	if !(cut < limit) || refused == 0 || slow > 2*refused+10 || g.metric("akigw_faults_hits_total") == 0 {
+		t.Errorf("after a second of slowdown: limit %.1f (was %.1f), %.0f uploads refused, %.0f not, status:\n%s", cut, limit, refused, slow, status)
 	}
 	if !strings.Contains(status, "answered 503") && !strings.Contains(status, "refused") {
 		t.Errorf("status does not show it:\n%s", status)
 	}
 	g.says("faults", "clear")
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		uploads = g.metric("akigw_uploadpool_flushed_total")
+	for deadline := time.Now().Add(time.Minute); ; {
+		refused, uploaded = refusals(), uploads()
 		time.Sleep(time.Second)
-		again := g.metric("akigw_uploadpool_flushed_total") - uploads
-		if again > rate/2 {
+		refused, uploaded = refusals()-refused, uploads()-uploaded
+		now := g.metric("akigw_uploadpool_limit")
+		if refused == 0 && uploaded > 0 && now >= limit {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("cleared, and %.0f uploads a second (%.0f before it)", again, rate)
+			t.Fatalf("cleared, and in a second %.0f uploads were refused, %.0f not; the limit is %.1f (was %.1f)", refused, uploaded, now, limit)
 		}
 	}
 }
