@@ -90,7 +90,7 @@ func TestLoadFindsWhatIsWrong(t *testing.T) {
 func TestClosed(t *testing.T) {
 	e := startDouble(t)
 	for _, kind := range []string{"get", "put", "mixed"} {
-		c := &Closed{Endpoint: e, Seed: 1, Server: PID(os.Getpid()), Config: ClosedConfig{Kind: kind, DurationSecs: 0.5, Clients: 4, Objects: 10, ItemBytes: Sizes{1000, 50_000}, ReadShare: 0.5, Bucket: "bench-bucket"}}
+		c := &Closed{Endpoint: e, Seed: 1, Server: PID(os.Getpid()), Config: ClosedConfig{Kind: kind, DurationSecs: 0.25, Clients: 4, Objects: 10, ItemBytes: Sizes{1000, 50_000}, ReadShare: 0.5, Bucket: "bench-bucket"}}
 		if err := c.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}

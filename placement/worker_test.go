@@ -126,7 +126,7 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 func TestWorkerIsCutOff(t *testing.T) {
 	up, dir := s3mem.New(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
-	const objects = 3000
+	const objects = 1500
 	for i := range objects {
 		name := fmt.Sprintf("%04d", i)
 		up.Put(key(name), testkit.Bytes(uint64(i), 500))
