@@ -11,7 +11,7 @@ import (
 
 // Write is one write-through change of a key, from before the upstream request until after it.
 // Meanwhile nothing older can enter the cache. It is for one goroutine, which must call End;
-// Written and Body are optional.
+// Written, Found and Body are optional.
 type Write struct {
 	changes  *changes
 	settings *rules.Settings // for the body: rules.Settings.ForWrite
@@ -54,7 +54,16 @@ func (w *Write) put(n int64, b *sharedBlock) {
 // overlapped this one. Its headers stay unknown until the first read, unless they can be predicted.
 // Written retains the values of the headers.
 func (w *Write) Written(sent, answer, seen http.Header) {
-	etag := answer.Get("Etag")
+	w.written(answer.Get("Etag"), func(e *entry) { w.changes.predictions.predict(e, sent, answer, seen) })
+}
+
+// Found says that the upstream turned out to have the body that was passed to Body, with this ETag, although
+// no response to its upload said so: the request that found it was sent after Begin. The object enters the
+// tiers as after Written, with unknown headers.
+func (w *Write) Found(etag string) { w.written(etag, func(*entry) {}) }
+
+// written is Written for an object with this ETag. predict adds to its entry what is known of its headers.
+func (w *Write) written(etag string, predict func(*entry)) {
 	generation, alone := w.end()
 	defer w.leave()
 	settings := w.changes.settings(w.key)
@@ -69,7 +78,7 @@ func (w *Write) Written(sent, answer, seen http.Header) {
 	}
 	if held := w.body.n*w.settings.Block + int64(len(w.body.block)); w.settings.Cached() && held == w.size {
 		if settings.Freshness == rules.Exclusive {
-			w.changes.predictions.predict(e, sent, answer, seen)
+			predict(e)
 		}
 		w.keep(e, settings.ForWrite())
 	} else {
@@ -125,7 +134,7 @@ func (w *Write) keep(e *entry, settings *rules.Settings) {
 }
 
 // End ends a change without caching anything: because it failed, its outcome is unknown, or it left
-// no object. After Written it does nothing.
+// no object. After Written, Found and Assembled it does nothing.
 func (w *Write) End() {
 	if w.ended {
 		return

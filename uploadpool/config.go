@@ -103,7 +103,10 @@ type Change interface {
 	// Written says that the upstream has that object. sent and answer are the headers of the
 	// upload's request and response, and seen those of a HEAD that verified it, nil for none.
 	Written(sent, answer, seen http.Header)
-	// End ends the change. After Written it does nothing.
+	// Found says that the upstream turned out to have that object, with this ETag, although no response
+	// to its upload said so.
+	Found(etag string)
+	// End ends the change. After Written and Found it does nothing.
 	End()
 }
 

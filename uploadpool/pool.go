@@ -421,9 +421,12 @@ func (p *Pool) giveBack(ctx context.Context, e *journal.Entry, r result, err err
 // release makes the journal release an uploaded entry, soon. What was cached before the upload is
 // invalidated first, because reads use the cache after the release.
 func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) {
-	if r.answer != nil {
+	switch {
+	case r.answer != nil:
 		r.change.Written(e.Header, r.answer, r.seen)
-	} else {
+	case r.found != "":
+		r.change.Found(r.found)
+	default:
 		r.change.End()
 	}
 	if r.stored.ETag != "" { // the journal remembers the promised ETag, and the bucket is written through from now on

@@ -53,6 +53,7 @@ func (noChange) Parts([]int, []int64)        {}
 func (noChange) Body([]byte)                 {}
 func (noChange) Keeps(int64) bool            { return true }
 func (noChange) Written(_, _, _ http.Header) {}
+func (noChange) Found(string)                {}
 func (noChange) End()                        {}
 
 func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }

@@ -31,7 +31,8 @@ type remote struct {
 // result is how an attempt ended.
 type result struct {
 	err       error          // nil: the upstream has the entry, verified
-	answer    http.Header    // of the response to a body
+	answer    http.Header    // of the response to a body; nil unless the cache has seen all of that body
+	found     string         // ETag of an object whose upload had no such response; "" unless the cache has seen all of it
 	wait      time.Duration  // minimum wait before the next attempt
 	unknown   bool           // the upstream may have applied the request
 	unsent    bool           // nothing was sent

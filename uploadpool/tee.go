@@ -73,4 +73,5 @@ func (nothing) Keeps(int64) bool            { return false }
 func (nothing) Parts([]int, []int64)        {}
 func (nothing) Body([]byte)                 {}
 func (nothing) Written(_, _, _ http.Header) {}
+func (nothing) Found(string)                {}
 func (nothing) End()                        {}

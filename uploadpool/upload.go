@@ -60,42 +60,47 @@ func (u *uploader) confirm(ctx context.Context, e *journal.Entry) (r result, ok 
 	if d == nil {
 		return r, false
 	}
+	change := u.begin(e.Key)
 	h, size, there, err := u.head(ctx, e.Key)
 	switch {
 	case err != nil:
 		u.doubts.restore(e.Key, d)
-		return u.judge(err, nil, true), true
+		r = u.judge(err, nil, true)
+		r.change = change
+		return r, true
 	case there != e.Deleted && fingerprint(h) == d.check.seen:
 		r.stored = storedAs(h)
 		r.stored.ETag = d.check.etag
+		r.found = u.foundAs(ctx, e, change, h)
 	case d.late(there, h.Get("Etag"), size):
 		u.lateRequests.Inc()
 		u.log.Warn("the upstream applied a request that had met its deadline after a newer write of the same key; the newer write is uploaded again", "key", e.Key.String())
 		d.clear, d.check = time.Time{}, nil // there may be more late requests
 		u.doubts.restore(e.Key, d)
+		change.End()
 		return r, false
 	}
-	r.confirmed = true
+	r.change, r.confirmed = change, true
 	return r, true
 }
 
 // put uploads a body in the client's parts, so that its ETag is the promised one, and verifies it.
 func (u *uploader) put(ctx context.Context, e *journal.Entry) (r result) {
 	n, unknown := u.queue.attempt(e)
+	change := u.begin(e.Key)
+	defer func() { r.change = change }()
 	if unknown {
 		seen, there, err := u.has(ctx, e, described)
 		if err != nil || there {
 			r = u.judge(err, nil, true)
-			r.stored, r.seen = storedAs(seen), seen
+			r.stored, r.seen, r.found = storedAs(seen), seen, u.foundAs(ctx, e, change, seen)
 			return r
 		}
 	}
-	change := u.begin(e.Key)
-	defer func() { r.change = change }()
 	whole := false
 	if len(e.Parts) > 0 {
 		if r = u.sendParts(ctx, e, n > 0); r.err == nil {
-			whole = u.showParts(ctx, e, change)
+			whole = u.show(ctx, e, change)
 		}
 	} else {
 		r, whole = u.sendWhole(ctx, e, change, n > 0)
@@ -225,9 +230,20 @@ func (u *uploader) sendWhole(ctx context.Context, e *journal.Entry, change Chang
 	return r, seen == e.Size
 }
 
-// showParts passes the body of an entry, which was uploaded in parts and in no order, to the cache. It
-// reports whether the cache has seen all of it; if the body cannot be read, it is not cached.
-func (u *uploader) showParts(ctx context.Context, e *journal.Entry, change Change) (whole bool) {
+// foundAs passes the body of an entry to the cache if the upstream turned out to have it, by a HEAD that was
+// sent after the change began and had the headers seen. It returns the ETag in the upstream, "" if there is
+// nothing to cache.
+func (u *uploader) foundAs(ctx context.Context, e *journal.Entry, change Change, seen http.Header) (etag string) {
+	if e.Deleted || seen == nil || !u.show(ctx, e, change) {
+		return ""
+	}
+	return seen.Get("Etag")
+}
+
+// show passes the body of an entry to the cache, where that has not seen it on its way to the upstream: it
+// was uploaded in parts and in no order, or by an earlier attempt. It reports whether the cache has seen
+// all of it; if the journal has no such body or it cannot be read, it is not cached.
+func (u *uploader) show(ctx context.Context, e *journal.Entry, change Change) (whole bool) {
 	if !change.Keeps(e.Size) {
 		return false
 	}
@@ -236,11 +252,13 @@ func (u *uploader) showParts(ctx context.Context, e *journal.Entry, change Chang
 		return false
 	}
 	defer body.Close()
-	numbers, sizes := make([]int, len(e.Parts)), make([]int64, len(e.Parts))
-	for i, p := range e.Parts {
-		numbers[i], sizes[i] = p.Number, p.Size
+	if len(e.Parts) > 0 {
+		numbers, sizes := make([]int, len(e.Parts)), make([]int64, len(e.Parts))
+		for i, p := range e.Parts {
+			numbers[i], sizes[i] = p.Number, p.Size
+		}
+		change.Parts(numbers, sizes)
 	}
-	change.Parts(numbers, sizes)
 	buffer := make([]byte, 64<<10)
 	for seen := int64(0); seen < e.Size; {
 		n, err := body.Read(buffer)
