@@ -6,6 +6,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/writeback/buckets"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // Accept starts a PUT of size bytes, with these headers, that the journal will acknowledge. It
@@ -40,9 +41,7 @@ func (w *WriteBack) Remove(ctx context.Context, keys []akigw.Key) (bool, error) 
 	if ok, err := w.acceptor.accepts(ctx, keys[0], 0, nil); !ok {
 		return false, err
 	}
-	for _, key := range keys {
-		defer w.cache.Begin(key).End()
-	}
+	replaced(w.cache, keys...)
 	return true, w.acceptor.acknowledged(w.journal.Delete(ctx, keys, now()))
 }
 
@@ -59,5 +58,18 @@ func (w *WriteBack) Through(key akigw.Key) {
 func (w *WriteBack) Accepted(key akigw.Key, header http.Header) {
 	if w.acceptor.wanted(key) {
 		w.buckets.Accepted(key, header)
+	}
+}
+
+// replaced drops the cached data of keys whose change the journal is about to acknowledge.
+//
+// Its changes of the cache end before that, although what is acknowledged replaces the data only then. A
+// read in between caches the old object again, which does no harm: reads find the pending change first,
+// and its upload drops what is cached. But the upload may begin before the goroutine that waits for the
+// journal runs again. If that one had a change of the key open, the cache could not tell the two apart,
+// and would keep nothing of what was uploaded.
+func replaced(cache overlay.Cache, keys ...akigw.Key) {
+	for _, key := range keys {
+		cache.Begin(key).End()
 	}
 }

@@ -123,8 +123,7 @@ func (u *Uploads) AcceptComplete(ctx context.Context, up *Upload) (bool, error) 
 // Complete acknowledges the completion of an upload, with the parts named by Number and ETag. When
 // it returns nil, the object is synced to disk, and is what the key holds.
 func (u *Uploads) Complete(ctx context.Context, up *Upload, etag string, header http.Header, parts []Part) error {
-	change := u.cache.Begin(up.Key)
-	defer change.End()
+	replaced(u.cache, up.Key)
 	return u.acceptor.acknowledged(u.journal.Uploads.Complete(ctx, up, journal.Entry{Key: up.Key, ETag: etag, Modified: now(), Header: header, Parts: parts}))
 }
 

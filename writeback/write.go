@@ -60,8 +60,7 @@ func (w *Write) Commit(ctx context.Context, etag string, header http.Header) (mo
 	if err := w.acceptor.still(ctx, w.key.Bucket, w.epoch); err != nil {
 		return modified, err
 	}
-	change := w.cache.Begin(w.key)
-	defer change.End()
+	replaced(w.cache, w.key)
 	e := journal.Entry{Key: w.key, ETag: etag, Modified: now(), Header: header}
 	return e.Modified, w.acceptor.acknowledged(w.acceptor.journal.Commit(ctx, w.draft, e))
 }
