@@ -33,7 +33,7 @@ func (v *validator) ask(ctx context.Context, key akigw.Key, known *entry) (*entr
 	case resp.StatusCode != http.StatusOK:
 		err := &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
 		if known != nil && deleted(err.Status) {
-			v.dropEntry(key)
+			v.dropUpTo(key, generation)
 		}
 		v.rememberAbsence(key, generation, asked, err, true)
 		return nil, err

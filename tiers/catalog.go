@@ -209,6 +209,15 @@ func (c *catalog) dropEntry(key akigw.Key) {
 	}
 }
 
+// dropUpTo is dropEntry for what a response to a request of this generation, or an older one, has replaced or
+// deleted. An entry of a later generation stays, of which the response says nothing: it comes from a write that
+// has ended meanwhile, or from a later request.
+func (c *catalog) dropUpTo(key akigw.Key, generation uint64) {
+	if now := c.peekSummary(key); now == nil || now.Generation <= generation {
+		c.dropEntry(key)
+	}
+}
+
 // dropFromMemory is dropEntry for the memory tier alone.
 func (c *catalog) dropFromMemory(key akigw.Key) {
 	if v, ok := c.hot.Get(hotKey{key: key}); ok {

@@ -241,9 +241,11 @@ func (ft *fetcher) contended(key akigw.Key) bool {
 }
 
 // discard removes blocks first up to end of an object that turned out to be corrupt, and its entry,
-// which a validation may have published.
+// which a validation may have published. The entry of another version stays.
 func (ft *fetcher) discard(e *entry, first, end int64) {
-	ft.dropEntry(e.Key)
+	if now := ft.peekSummary(e.Key); now == nil || now.extent == e.extent {
+		ft.dropEntry(e.Key)
+	}
 	for n := first; n < end; n++ {
 		ft.hot.Drop(hotKey{extent: e.extent, n: n})
 	}

@@ -56,7 +56,7 @@ func (p *PassingRead) Answer(resp *http.Response, head bool) *Found {
 	found := &Found{Entry: p.tier, Slowest: p.tier}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
 		if p.known != nil && deleted(resp.StatusCode) {
-			p.source.dropEntry(p.key)
+			p.source.dropUpTo(p.key, p.generation)
 		}
 		return found
 	}

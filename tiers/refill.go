@@ -20,12 +20,12 @@ func (ft *fetcher) fillRange(ctx context.Context, f *fill, e *entry, first, end 
 	}
 	want := akigw.Range{Start: first * e.block}
 	want.Length = min(end*e.block, e.Size) - want.Start
-	resp, err := ft.askRange(ctx, f, e, want)
+	resp, err := ft.askRange(ctx, f, e, want, generation)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	got, err := ft.checkRange(resp, e, want)
+	got, err := ft.checkRange(resp, e, want, generation)
 	if err != nil {
 		return err
 	}
@@ -48,8 +48,8 @@ func (ft *fetcher) fillRange(ctx context.Context, f *fill, e *entry, first, end 
 	return err
 }
 
-// askRange sends a GET for a range of a known object, and returns the response if it is a success.
-func (ft *fetcher) askRange(ctx context.Context, f *fill, e *entry, want akigw.Range) (*http.Response, error) {
+// askRange sends a GET of a generation for a range of a known object, and returns the response if it is a success.
+func (ft *fetcher) askRange(ctx context.Context, f *fill, e *entry, want akigw.Range, generation uint64) (*http.Response, error) {
 	header := readHeader(fmt.Sprintf("bytes=%d-%d", want.Start, want.End()-1), e.ETag)
 	if want.Length == e.Size {
 		header.Del("Range")
@@ -63,15 +63,15 @@ func (ft *fetcher) askRange(ctx context.Context, f *fill, e *entry, want akigw.R
 		return resp, nil
 	case http.StatusPreconditionFailed, http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable:
 		resp.Body.Close()
-		ft.dropEntry(f.key)
+		ft.dropUpTo(f.key, generation)
 		return nil, fmt.Errorf("%w: %s", akigw.ErrChanged, f.key)
 	}
 	return nil, cold.NewResponseError(resp)
 }
 
-// checkRange returns the range of a response, after checking that it belongs to the known version
-// and includes everything that was requested.
-func (ft *fetcher) checkRange(resp *http.Response, e *entry, want akigw.Range) (got akigw.Range, err error) {
+// checkRange returns the range of a response to a request of a generation, after checking that it belongs to the
+// known version and includes everything that was requested.
+func (ft *fetcher) checkRange(resp *http.Response, e *entry, want akigw.Range, generation uint64) (got akigw.Range, err error) {
 	got, size, err := answeredRange(resp)
 	if err != nil {
 		return got, err
@@ -80,7 +80,7 @@ func (ft *fetcher) checkRange(resp *http.Response, e *entry, want akigw.Range) (
 		ft.log.Warn("the upstream responds to range requests with whole objects: from now on each large object is fetched by a single request", "key", e.Key.String())
 	}
 	if size != e.Size || resp.Header.Get("Etag") != e.ETag {
-		ft.dropEntry(e.Key)
+		ft.dropUpTo(e.Key, generation)
 		return got, fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 	}
 	if got.Start > want.Start || got.End() < want.End() {
