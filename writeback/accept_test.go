@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -44,6 +45,8 @@ func TestAcknowledgementLeavesTheCacheAlone(t *testing.T) {
 			c, up := testConfig, s3mem.New()
 			var hold atomic.Bool
 			held, resume := make(chan bool), make(chan bool)
+			release := sync.OnceFunc(func() { close(resume) })
+			defer release()
 			c.Fault = func(op akigw.DiskOp, _ string, size int) (int, error) {
 				if op == akigw.DiskSync && hold.CompareAndSwap(true, false) {
 					held <- true
@@ -63,7 +66,7 @@ func TestAcknowledgementLeavesTheCacheAlone(t *testing.T) {
 			upload.Written(nil, http.Header{"Etag": {etag}}, nil)
 			tiertest.WantRead(t, store, key("k"), body, akigw.Hot)
 			kept := store.Usage().HotValues
-			close(resume)
+			release()
 			if err := <-acknowledged; err != nil {
 				t.Fatal(err)
 			}
