@@ -34,7 +34,7 @@ func (q *sequence) follow(o *object, r akigw.Range, most int64) (first, end int6
 // readOn fetches what probably comes next, as the gateway would, and returns what that costs.
 func (s *simulation) readOn(o *object, r *Read) (f fetch) {
 	most := r.Settings.ReadAhead
-	if !r.wantsBytes() || r.Found != nil || o.body || s.small(o) || o.size < 0 {
+	if !r.wantsBytes() || o.body || s.small(o) || o.size < 0 {
 		return f
 	}
 	want := r.bytes(o.size)

@@ -2,6 +2,8 @@ package shadow
 
 import (
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
@@ -60,54 +62,71 @@ func (s *Shadow) readLocked(a *account, id uint64, r *Read) {
 	if o != nil && o.version != version {
 		// The read overlapped a write, or one that has seen a newer version: that explains the difference.
 		if s.writing[r.Key] > 0 || !r.At.After(o.wrote) || r.At.Before(o.shown) {
-			s.tallyLocked(a, r, func(int) answer { return answer{tier: akigw.Cold, fetch: fetch{1, r.Sent}} })
+			passes := predictions(func(int) answer { return answer{tier: akigw.Cold, fetch: fetch{1, r.Sent}} })
+			s.tallyLocked(a, r, &passes)
 			return
 		}
 		a.replaced += sim.scale()
 	}
 	next := sim.successor(o, id, r, version)
 	whole := sim.opening(next, r)
+	answers := predictions(func(mode int) answer { return s.predict(mode, a, &f, r, whole, version) })
 	ahead := fetch{}
-	if version != 0 {
-		ahead = sim.readOn(next, r)
+	switch {
+	case next != nil:
+		next.learn(o, version, r.At)
+		ahead = sim.store(next, o, r, answers.of(r.Settings.Freshness))
+	case o != nil:
+		o.version = 0
 	}
-	validated := false
-	s.tallyLocked(a, r, func(mode int) answer {
-		got := s.predict(mode, a, &f, r, whole, version)
-		got.add(ahead)
-		validated = validated || got.validated && rules.Modes()[mode] == r.Settings.Freshness
-		return got
-	})
-	if next == nil {
-		if o != nil {
-			o.version = 0
+	for i := range answers {
+		answers[i].add(ahead)
+	}
+	s.tallyLocked(a, r, &answers)
+}
+
+// answers are those in all freshness modes.
+type answers [modes]answer
+
+func predictions(predict func(mode int) answer) (all answers) {
+	for mode := range all {
+		all[mode] = predict(mode)
+	}
+	return all
+}
+
+// of returns the answer in one mode.
+func (a *answers) of(mode rules.Freshness) (got answer) {
+	if n := slices.Index(rules.Modes(), mode); n >= 0 {
+		got = a[n]
+	}
+	return got
+}
+
+// learn takes over the beliefs that the modes had of before, the object that the tiers had, nil for none.
+func (o *object) learn(before *object, version uint64, at time.Time) {
+	switch before {
+	case o:
+	case nil:
+		for i := range o.modes {
+			o.modes[i] = belief{version, at}
 		}
-		return
-	}
-	if o == nil {
-		for i := range next.modes {
-			next.modes[i] = belief{version, r.At}
-		}
-	} else if next != o {
-		next.modes = o.modes
-	}
-	sim.take(next, o, r)
-	if validated && r.Found == nil { // it is stored anew, with the time of the validation
-		sim.confirm(next, r.Settings)
+	default:
+		o.modes = before.modes
 	}
 }
 
 // tallyLocked adds the answers of all modes to an account.
-func (s *Shadow) tallyLocked(a *account, r *Read, predict func(mode int) answer) {
+func (s *Shadow) tallyLocked(a *account, r *Read, all *answers) {
 	for i, mode := range rules.Modes() {
-		got := predict(i)
-		a.modes[i].add(&got, s.tiers.scale())
+		got := &all[i]
+		a.modes[i].add(got, s.tiers.scale())
 		if got.stale {
 			s.counters.stale[mode].Add(int(s.tiers.scale()))
 		}
 		if mode == r.Settings.Freshness {
-			a.configured.add(&got, s.tiers.scale())
-			s.counters.read(&got, int(s.tiers.scale()))
+			a.configured.add(got, s.tiers.scale())
+			s.counters.read(got, int(s.tiers.scale()))
 		}
 	}
 }
@@ -336,28 +355,46 @@ func (s *simulation) successor(o *object, id uint64, r *Read, version uint64) *o
 	return o
 }
 
-// take stores what a read has brought in, and counts an access of what was there. before is the object
-// that the tiers had.
-func (s *simulation) take(o, before *object, r *Read) {
+// store stores what a read has shown and brought in, and counts an access of what was there. before is the
+// object that the tiers had, nil for none. got is what a gateway in the configured mode does for the read. The
+// entry is stored ahead of the blocks, unless the GET that brings the blocks tells the headers as well. It returns
+// what was fetched ahead.
+func (s *simulation) store(o, before *object, r *Read, got answer) (ahead fetch) {
 	if r.Found != nil {
 		s.believe(o)
-		return
+		return fetch{}
 	}
 	changed := o != before || !o.known
 	if !o.known {
 		o.known, o.weight = true, entryWeight(r.Key)+r.Described
 	}
 	switch {
+	case changed && (got.heads > 0 || o == before):
+		s.publish(o, r.Settings)
+		changed = false
+	case got.validated: // it is stored anew, with the time of the validation
+		s.confirm(o, r.Settings)
+	}
+	ahead = s.readOn(o, r)
+	if s.take(o, r) || changed {
+		s.publish(o, r.Settings)
+	}
+	return ahead
+}
+
+// take stores the bytes that a read has brought in, and counts an access of those that were there. It reports
+// whether they are in the entry, which has to be published then.
+func (s *simulation) take(o *object, r *Read) (inEntry bool) {
+	switch {
 	case !r.wantsBytes() || o.body || o.size < 0 || tooLarge(o, r):
 	case s.small(o):
-		o.body, changed = true, true
+		o.body = true
+		return true
 	default:
 		want := r.bytes(o.size)
 		for n := want.Start / o.block; n < o.blocksUpTo(want.End()); n++ {
 			s.use(o, n, r.Settings, false)
 		}
 	}
-	if changed {
-		s.publish(o, r.Settings)
-	}
+	return false
 }
