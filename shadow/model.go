@@ -357,8 +357,8 @@ func (s *simulation) successor(o *object, id uint64, r *Read, version uint64) *o
 
 // store stores what a read has shown and brought in, and counts an access of what was there. before is the
 // object that the tiers had, nil for none. got is what a gateway in the configured mode does for the read. The
-// entry is stored ahead of the blocks, unless the GET that brings the blocks tells the headers as well. It returns
-// what was fetched ahead.
+// entry is stored ahead of the blocks, unless the GET that brings the blocks tells the headers as well, and
+// what is fetched ahead comes last. It returns what that costs.
 func (s *simulation) store(o, before *object, r *Read, got answer) (ahead fetch) {
 	if r.Found != nil {
 		s.believe(o)
@@ -375,11 +375,10 @@ func (s *simulation) store(o, before *object, r *Read, got answer) (ahead fetch)
 	case got.validated: // it is stored anew, with the time of the validation
 		s.confirm(o, r.Settings)
 	}
-	ahead = s.readOn(o, r)
 	if s.take(o, r) || changed {
 		s.publish(o, r.Settings)
 	}
-	return ahead
+	return s.readOn(o, r)
 }
 
 // take stores the bytes that a read has brought in, and counts an access of those that were there. It reports
