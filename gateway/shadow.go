@@ -109,7 +109,7 @@ func (s *shadowing) changed(w *answer, c *call) {
 	if c.shadow.began {
 		etag := sent(w, "ETag")
 		if c.route.Op == "PutObject" && w.status == http.StatusOK && etag != "" && c.keepable() {
-			s.shadow.Written(shadow.Write{Key: c.key, Settings: c.shadow.settings, ETag: etag, Size: c.payload.Length, At: w.started})
+			s.shadow.Written(shadow.Write{Key: c.key, Settings: c.shadow.settings, ETag: etag, Size: c.payload.Length, Described: weigh(tiers.PredictHeader(c.upstreamRequest().Header, canonical(w.Header()))), At: w.started})
 		} else {
 			s.shadow.End(true, c.key)
 		}
@@ -134,7 +134,7 @@ func (c *call) shadowRead(w *answer) shadow.Read {
 		r.Size = number(sent(w, "Content-Length"))
 	}
 	if r.ETag != "" {
-		r.Described = described(w.Header())
+		r.Described = weigh(tiers.ObjectHeader(canonical(w.Header())))
 	}
 	return r
 }
@@ -148,13 +148,18 @@ func number(text string) int64 {
 	return n
 }
 
-// described is the memory that the headers of an object take in the tiers.
-func described(sent http.Header) (bytes int) {
+// canonical returns headers under their canonical names.
+func canonical(sent http.Header) http.Header {
 	h := make(http.Header, len(sent))
 	for name, values := range sent {
 		h[textproto.CanonicalMIMEHeaderKey(name)] = values
 	}
-	for name, values := range tiers.ObjectHeader(h) {
+	return h
+}
+
+// weigh is the memory that the headers of an object take in the tiers.
+func weigh(h http.Header) (bytes int) {
+	for name, values := range h {
 		bytes += 64 + len(name)
 		for _, v := range values {
 			bytes += 16 + len(v)

@@ -155,7 +155,10 @@ type Write struct {
 	Settings *rules.Settings
 	ETag     string // of the response
 	Size     int64
-	At       time.Time // when its request arrived
+	// Described is how many bytes of memory the headers take that can be predicted for the object, 0 for none.
+	// Only a gateway in mode exclusive keeps them.
+	Described int
+	At        time.Time // when its request arrived
 }
 
 // Begin says that a write of a key begins. End or Written has to follow.

@@ -229,7 +229,11 @@ func (s *simulation) written(id uint64, w *Write, alone bool) {
 		s.drop(id)
 		return
 	}
-	o := s.newObject(id, w.Size, settings.Block, versionOf(w.ETag), entryWeight(w.Key))
+	weight := entryWeight(w.Key)
+	if settings.Freshness == rules.Exclusive {
+		weight += w.Described
+	}
+	o := s.newObject(id, w.Size, settings.Block, versionOf(w.ETag), weight)
 	o.wrote = time.Now()
 	if w.Settings.Shadow == rules.ShadowBodies {
 		s.believe(o)

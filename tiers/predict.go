@@ -90,7 +90,7 @@ func shapeOf(e *entry) shapeID {
 // predict adds to the entry of an object that was just written what is known of its headers. The
 // arguments are those of Write.Written.
 func (p *predictions) predict(e *entry, sent, answer, seen http.Header) {
-	if e.predicted = predictHeader(sent, answer); e.predicted == nil {
+	if e.predicted = PredictHeader(sent, answer); e.predicted == nil {
 		return
 	}
 	if seen.Get("Etag") == e.ETag {
@@ -191,10 +191,11 @@ func difference(a, b http.Header) string {
 	return ""
 }
 
-// predictHeader returns the headers that an upstream will show for an object: those of the request
+// PredictHeader returns the headers that an upstream will show for an object: those of the request
 // and of the response of its PUT. It returns nil if the upstream may show something else. All that
-// was sent and may be shown is in it, so that it is part of the shape; the upstream may ignore it.
-func predictHeader(sent, answer http.Header) http.Header {
+// was sent and may be shown is in it, so that it is part of the shape; the upstream may ignore it. The
+// values are shared with the arguments.
+func PredictHeader(sent, answer http.Header) http.Header {
 	h := make(http.Header, len(sent)+len(answer))
 	for name, values := range sent {
 		switch {

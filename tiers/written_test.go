@@ -687,14 +687,14 @@ func TestPredictHeader(t *testing.T) {
 		{"X-Amz-Object-Lock-Mode", "COMPLIANCE", nil},
 		{"X-Amz-Invented", "1", nil},
 	} {
-		if got := predictHeader(http.Header{c.name: {c.value}}, answer); !reflect.DeepEqual(got, c.want) {
+		if got := PredictHeader(http.Header{c.name: {c.value}}, answer); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %q: %v, want %v", c.name, c.value, got, c.want)
 		}
 	}
-	if got := predictHeader(http.Header{"X-Amz-Sdk-Checksum-Algorithm": {"CRC32"}}, http.Header{"Etag": {`"e"`}}); got != nil {
+	if got := PredictHeader(http.Header{"X-Amz-Sdk-Checksum-Algorithm": {"CRC32"}}, http.Header{"Etag": {`"e"`}}); got != nil {
 		t.Errorf("a checksum that the response does not have: %v", got)
 	}
-	if got := predictHeader(nil, answer); !reflect.DeepEqual(got, base) {
+	if got := PredictHeader(nil, answer); !reflect.DeepEqual(got, base) {
 		t.Errorf("nothing sent: %v", got)
 	}
 }
