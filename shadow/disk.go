@@ -25,13 +25,29 @@ type disk struct {
 	hand    hand                 // of the clock of the blocks
 	next    uint64               // where the hand of the clock of the entries is
 	owed    int64                // bytes evicted from Badger that the disk has not freed yet
-	due     time.Time            // of the next step
+	removed bool                 // entries were evicted since Badger was last made to notice that
+	stirred bool                 // Badger was made to notice that
+	due     time.Time            // of the next step; zero before the first request
 }
+
+const (
+	// freshBadger and stirredBadger are about how many bytes Badger takes for itself: before it has compacted
+	// anything, and after it was made to notice removed keys.
+	freshBadger   = 40 << 10
+	stirredBadger = 640 << 10
+	// segmentHead is the size of the head and of the end of a segment of blocks, and of the header of a block
+	// and what its size is a multiple of; segmentEntry is what the end of a segment has of each block.
+	segmentHead  = 64
+	segmentEntry = 40
+)
+
+// blockSize is the space that a block of a number of bytes takes in a segment.
+func blockSize(bytes int64) int64 { return segmentHead + (bytes+segmentHead-1)/segmentHead*segmentHead }
 
 // newDisk returns the disk tier of a size for a sample. counters is the number of counters of its policy.
 func newDisk(quota int64, halvings uint, counters int) *disk {
 	d := &disk{quota: policy.Quota(quota), halvings: halvings, popular: policy.NewPopularity(counters), values: map[unit]*kept{}}
-	d.blocks.most = d.quota.SegmentBytes() >> halvings
+	d.blocks = files{most: d.quota.SegmentBytes() >> halvings, head: segmentHead, entry: segmentEntry}
 	d.records.most = d.quota.ValueLogBytes() >> halvings
 	d.entries = btree.NewBTreeGOptions(func(a, b *kept) bool { return a.unit.id < b.unit.id }, btree.Options{NoLocks: true})
 	return d
@@ -41,7 +57,11 @@ func (d *disk) limit() int64 { return d.quota.Limit() >> d.halvings }
 
 // used is how many bytes the files take.
 func (d *disk) used() int64 {
-	return d.blocks.size + d.records.size + d.tables + policy.BadgerLeast/2>>d.halvings
+	own := int64(freshBadger)
+	if d.stirred {
+		own = stirredBadger
+	}
+	return d.blocks.size + d.records.size + d.tables + own>>d.halvings
 }
 
 // full reports whether more than a number of tenths of the limit are taken, in bytes or in blocks.
@@ -132,30 +152,41 @@ func (d *disk) drop(u unit) {
 	}
 }
 
-// advance takes the steps of the evictor that are due.
-func (d *disk) advance(now time.Time) {
+// advance takes the steps of the evictor that are due. The evictor has run since began.
+func (d *disk) advance(began, now time.Time) {
+	if d.due.IsZero() {
+		d.due = began.Add(d.Pause())
+	}
 	for d.quota > 0 && now.After(d.due) {
-		before := d.used()
-		d.step()
-		if d.due = d.due.Add(d.Pause()); !d.Busy || d.used() == before {
-			d.due = now.Add(d.Pause())
+		did := d.step()
+		d.due = d.due.Add(d.Pause())
+		if late := now.Sub(d.due); !did && late > 0 { // nor will the next steps
+			d.due = d.due.Add(late / d.Pause() * d.Pause())
 		}
 	}
 }
 
-// step is evictor.makeRoom of package tiers/warm.
-func (d *disk) step() {
+// step is evictor.makeRoom of package tiers/warm. It reports whether it has done anything.
+func (d *disk) step() bool {
+	used, owed := d.used(), d.owed
 	d.Measure(d.full)
 	weight := max(d.blocks.live, d.count()*policy.BlockLeast)
-	if live := d.records.live + d.tables; d.Evicts(d.limit(), weight+live, d.owed) {
+	live := d.records.live + d.tables
+	evicts := d.Evicts(d.limit(), weight+live, d.owed)
+	if evicts {
 		d.evict(d.quota.Sweep()>>d.halvings, weight, max(live, d.records.size+d.tables-d.owed, 1))
 	}
 	d.blocks.compact(d.Garbage(), d.quota.Sweep()>>d.halvings, d.handFile())
+	d.blocks.seal()
+	if d.Busy && d.removed {
+		d.removed, d.stirred = false, true
+	}
 	freed := d.records.compact(d.Garbage(), math.MaxInt64, 0)
 	d.owed = max(0, d.owed-max(freed, 0))
 	if d.Busy && freed <= 0 {
 		d.owed -= d.owed / 8
 	}
+	return evicts || d.used() != used || d.owed != owed
 }
 
 // handFile is the number of the file that the hand is in the middle of, 0 for none.
@@ -170,7 +201,7 @@ func (d *disk) handFile() int {
 func (d *disk) evict(want, inBlocks, inBadger int64) {
 	d.popular.Learn(d.limit() * int64(len(d.values)) / max(inBlocks+inBadger, 1))
 	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
-	d.hand.sweep(&d.blocks, part, d.spare)
+	d.hand.sweep(&d.blocks, part, policy.BlockLeast, d.spare)
 	for want, wrapped := want-part, false; want > 0; {
 		var k *kept
 		d.entries.Ascend(&kept{unit: unit{id: d.next}}, func(at *kept) bool {
@@ -188,6 +219,7 @@ func (d *disk) evict(want, inBlocks, inBadger int64) {
 		if !d.spare(k) {
 			want -= k.size
 			d.owed += k.size
+			d.removed = true
 		}
 	}
 }
@@ -228,5 +260,5 @@ func (d *disk) takeOver(old *disk, sampled func(value) bool) {
 		keep(k)
 		return true
 	})
-	d.due = old.due
+	d.due, d.stirred = old.due, old.stirred
 }

@@ -9,6 +9,8 @@ import (
 // of Badger are: what is removed is garbage until its file is rewritten.
 type files struct {
 	most   int64 // size in bytes at which a file takes no more values
+	head   int64 // bytes of a file besides its values, at its begin and again at its end
+	entry  int64 // bytes that the end of a file takes for each value
 	number int   // of the last file
 	all    []*file
 	fresh  *file // takes new values
@@ -23,7 +25,8 @@ type file struct {
 	number     int
 	size, live int64
 	values     []*kept
-	full       bool
+	full       bool // takes no more values
+	sealed     bool // has its end
 }
 
 // kept is a value on the simulated disk.
@@ -41,7 +44,8 @@ func (f *files) add(k *kept) { f.append(&f.fresh, k) }
 func (f *files) append(to **file, k *kept) {
 	if *to == nil || (*to).full {
 		f.number++
-		*to = &file{number: f.number}
+		*to = &file{number: f.number, size: f.head}
+		f.size += f.head
 		f.all = append(f.all, *to)
 	}
 	in := *to
@@ -53,6 +57,18 @@ func (f *files) append(to **file, k *kept) {
 	f.live += k.size
 	f.size += k.size
 	f.len++
+}
+
+// seal writes the ends of the files that take no more values.
+func (f *files) seal() {
+	for _, each := range f.all {
+		if each.full && !each.sealed {
+			end := int64(len(each.values))*f.entry + f.head
+			each.sealed = true
+			each.size += end
+			f.size += end
+		}
+	}
 }
 
 // remove makes a value garbage.
@@ -105,8 +121,8 @@ type hand struct {
 }
 
 // sweep moves the hand until it has evicted a number of bytes or has passed all values: a value stays if
-// keep returns true. It returns how many bytes it has evicted.
-func (h *hand) sweep(f *files, bytes int64, keep func(*kept) bool) (evicted int64) {
+// keep returns true, and counts least bytes at least. It returns how many bytes it has evicted.
+func (h *hand) sweep(f *files, bytes, least int64, keep func(*kept) bool) (evicted int64) {
 	next, _ := slices.BinarySearchFunc(f.all, h.file, func(each *file, n int) int { return cmp.Compare(each.number, n) })
 	all := slices.Concat(f.all[next:], f.all[:next])
 	for _, each := range all {
@@ -118,7 +134,7 @@ func (h *hand) sweep(f *files, bytes int64, keep func(*kept) bool) (evicted int6
 				return evicted
 			}
 			if k := each.values[h.value]; k.file == each && !keep(k) {
-				evicted += k.size
+				evicted += max(k.size, least)
 			}
 		}
 		*h = hand{file: each.number + 1}

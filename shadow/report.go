@@ -67,7 +67,7 @@ func (s *Shadow) Report() Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := Report{
-		Since: s.since, HotBytes: int64(s.options.Cache.HotBytes), WarmBytes: int64(s.options.Cache.WarmBytes),
+		Since: s.began.UTC().Truncate(time.Second), HotBytes: int64(s.options.Cache.HotBytes), WarmBytes: int64(s.options.Cache.WarmBytes),
 		Currency: s.options.Prices.Currency, Sampled: s.tiers.share(), Buckets: []Line{},
 	}
 	total := &account{}

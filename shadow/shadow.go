@@ -41,7 +41,7 @@ type Options struct {
 // Shadow counts. Its methods are safe for concurrent use and do not wait for I/O.
 type Shadow struct {
 	options  Options
-	since    time.Time
+	began    time.Time
 	counters *counters
 
 	mu       sync.Mutex
@@ -60,7 +60,7 @@ func New(o Options) *Shadow {
 		o.Metrics = metrics.NewSet()
 	}
 	s := &Shadow{
-		options: o, since: time.Now().UTC().Truncate(time.Second), counters: newCounters(o.Metrics), tiers: newSimulation(&o.Cache, o.MaxValues),
+		options: o, began: time.Now(), counters: newCounters(o.Metrics), tiers: newSimulation(&o.Cache, o.MaxValues),
 		accounts: map[string]*account{}, writing: map[akigw.Key]int{}, lists: map[listID]keptListing{},
 	}
 	o.Metrics.NewGauge("akigw_shadow_sampled_ratio", func() float64 {
@@ -144,7 +144,7 @@ func (s *Shadow) Read(r Read) {
 	if !s.tiers.samples(id) {
 		return
 	}
-	s.tiers.disk.advance(r.At)
+	s.tiers.disk.advance(s.began, r.At)
 	s.readLocked(a, id, &r)
 	s.tiers.shrink()
 }
@@ -199,7 +199,7 @@ func (s *Shadow) Written(w Write) {
 	if !s.tiers.samples(id) {
 		return
 	}
-	s.tiers.disk.advance(w.At)
+	s.tiers.disk.advance(s.began, w.At)
 	s.tiers.written(id, &w, s.writing[w.Key] == 0)
 	s.tiers.shrink()
 }

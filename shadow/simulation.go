@@ -185,18 +185,14 @@ func (s *simulation) place(o *object, n int64) akigw.Outcome {
 	return akigw.Cold
 }
 
-// overhead is the memory of a block besides its bytes, and recordHead what it takes on disk besides them,
-// as in the tiers.
-const (
-	overhead   = 128
-	recordHead = 96
-)
+// overhead is the memory of a block besides its bytes, as in the tiers.
+const overhead = 128
 
 // use reads a block, or stores it where it is missing. wanted means that it was fetched ahead.
 func (s *simulation) use(o *object, n int64, settings *rules.Settings, wanted bool) {
 	u := unit{o.extent, n}
-	bytes := uint32(o.blockBytes(n, n+1))
-	v := value{object: o, weight: bytes + overhead, stored: bytes + recordHead, seen: mix(o.extent<<20 ^ uint64(n))}
+	bytes := o.blockBytes(n, n+1)
+	v := value{object: o, weight: uint32(bytes + overhead), stored: uint32(blockSize(bytes)), seen: mix(o.extent<<20 ^ uint64(n))}
 	if _, ok := s.memory.Get(u); ok {
 		return
 	}
