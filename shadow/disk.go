@@ -17,24 +17,31 @@ type disk struct {
 	popular  *policy.Popularity
 	policy.Pressure
 
-	values  map[unit]*kept
-	blocks  files
-	records files                // entries with a body, in Badger's value log
-	entries *btree.BTreeG[*kept] // all entries, in an order that says nothing of their age, as that of their names
-	tables  int64                // bytes of the entries that are not in records
-	hand    hand                 // of the clock of the blocks
-	next    uint64               // where the hand of the clock of the entries is
-	owed    int64                // bytes evicted from Badger that the disk has not freed yet
-	removed bool                 // entries were evicted since Badger was last made to notice that
-	stirred bool                 // Badger was made to notice that
-	due     time.Time            // of the next step; zero before the first request
+	values   map[unit]*kept
+	blocks   files
+	records  files                // entries with a body, in Badger's value log
+	entries  *btree.BTreeG[*kept] // all entries, in the order of their names
+	tables   int64                // bytes of the entries that are not in records, and of what belongs to entries
+	replaced int64                // bytes in tables that are not needed any more, until Badger is made to notice that
+	live     int64                // bytes of the entries as the evictor counts them: replaced ones until its next pass
+	seen     int64                // bytes of the entries kept in this pass
+	hand     hand                 // of the clock of the blocks
+	next     kept                 // where the hand of the clock of the entries is
+	owed     int64                // bytes evicted from Badger that the disk has not freed yet
+	removed  bool                 // entries were evicted since Badger was last made to notice that
+	stirred  bool                 // Badger was made to notice that
+	due      time.Time            // of the next step; zero before the first request
 }
 
 const (
 	// freshBadger and stirredBadger are about how many bytes Badger takes for itself: before it has compacted
 	// anything, and after it was made to notice removed keys.
 	freshBadger   = 40 << 10
-	stirredBadger = 640 << 10
+	stirredBadger = 400 << 10
+	// companions is about what is stored with an entry in other records, and countedMore by how much the evictor
+	// counts an entry more when it is stored than when it is removed.
+	companions  = 100
+	countedMore = 64
 	// segmentHead is the size of the head and of the end of a segment of blocks, and of the header of a block
 	// and what its size is a multiple of; segmentEntry is what the end of a segment has of each block.
 	segmentHead  = 64
@@ -49,19 +56,24 @@ func newDisk(quota int64, halvings uint, counters int) *disk {
 	d := &disk{quota: policy.Quota(quota), halvings: halvings, popular: policy.NewPopularity(counters), values: map[unit]*kept{}}
 	d.blocks = files{most: d.quota.SegmentBytes() >> halvings, head: segmentHead, entry: segmentEntry}
 	d.records.most = d.quota.ValueLogBytes() >> halvings
-	d.entries = btree.NewBTreeGOptions(func(a, b *kept) bool { return a.unit.id < b.unit.id }, btree.Options{NoLocks: true})
+	d.entries = btree.NewBTreeGOptions(func(a, b *kept) bool {
+		return a.name < b.name || a.name == b.name && a.unit.id < b.unit.id // versions of an object have one name
+	}, btree.Options{NoLocks: true})
 	return d
 }
 
 func (d *disk) limit() int64 { return d.quota.Limit() >> d.halvings }
 
 // used is how many bytes the files take.
-func (d *disk) used() int64 {
+func (d *disk) used() int64 { return d.blocks.size + d.blocks.padding + d.inBadger() }
+
+// inBadger is how many bytes Badger's files take.
+func (d *disk) inBadger() int64 {
 	own := int64(freshBadger)
 	if d.stirred {
 		own = stirredBadger
 	}
-	return d.blocks.size + d.records.size + d.tables + own>>d.halvings
+	return d.records.size + d.tables + d.replaced + own>>d.halvings
 }
 
 // full reports whether more than a number of tenths of the limit are taken, in bytes or in blocks.
@@ -85,6 +97,14 @@ func popularity(u unit, v value) uint64 {
 	return mix(v.object.id + uint64(u.n+1)*0x9e3779b97f4a7c15)
 }
 
+// name is the name by which a value is ordered among the entries, "" for a block.
+func (v value) name(u unit) string {
+	if u.n != entryUnit {
+		return ""
+	}
+	return v.object.name
+}
+
 // get returns a value and counts the access.
 func (d *disk) get(u unit) (value, bool) {
 	k := d.values[u]
@@ -99,37 +119,41 @@ func (d *disk) get(u unit) (value, bool) {
 // has reports whether there is a value, without counting an access.
 func (d *disk) has(u unit) bool { return d.values[u] != nil }
 
-// put offers a value. wanted admits it however rarely it was requested.
-func (d *disk) put(u unit, v value, wanted bool) {
+// put offers a value, and reports whether it was admitted; if not, an earlier one is kept. wanted admits it
+// however rarely it was requested.
+func (d *disk) put(u unit, v value, wanted bool) bool {
 	if d.quota == 0 {
-		return
+		return false
 	}
 	count := d.popular.Count(popularity(u, v))
 	size := int64(v.stored)
 	if size >= policy.ValueThreshold && d.Crowded && !wanted && !d.popular.Admits(count) {
-		return
+		return false
 	}
 	if d.used()+size > d.limit() || u.n != entryUnit && d.full(10) {
-		return
+		return false
 	}
 	old := d.values[u]
 	d.drop(u)
-	k := &kept{unit: u, value: v, size: size}
+	k := &kept{unit: u, name: v.name(u), value: v, size: size}
 	if old != nil {
 		k.heat = old.heat
 	}
 	d.values[u] = k
 	if u.n != entryUnit {
 		d.blocks.add(k)
-		return
+		return true
 	}
 	k.heat = min(k.heat+1, policy.MaxHeat) // the hand may be about to pass it
 	d.entries.Set(k)
+	d.live += size + countedMore
+	d.tables += companions
 	if size >= policy.ValueThreshold {
 		d.records.add(k)
 	} else {
 		d.tables += size
 	}
+	return true
 }
 
 // drop removes a value.
@@ -145,8 +169,11 @@ func (d *disk) drop(u unit) {
 		return
 	}
 	d.entries.Delete(k)
+	d.tables -= companions
+	d.replaced += companions
 	if k.file == nil {
 		d.tables -= k.size
+		d.replaced += k.size
 	} else {
 		d.records.remove(k)
 	}
@@ -171,15 +198,15 @@ func (d *disk) step() bool {
 	used, owed := d.used(), d.owed
 	d.Measure(d.full)
 	weight := max(d.blocks.live, d.count()*policy.BlockLeast)
-	live := d.records.live + d.tables
+	live := max(d.live, 0)
 	evicts := d.Evicts(d.limit(), weight+live, d.owed)
 	if evicts {
-		d.evict(d.quota.Sweep()>>d.halvings, weight, max(live, d.records.size+d.tables-d.owed, 1))
+		d.evict(d.quota.Sweep()>>d.halvings, weight, max(live, d.inBadger()-d.owed-policy.BadgerLeast>>d.halvings, 1))
 	}
 	d.blocks.compact(d.Garbage(), d.quota.Sweep()>>d.halvings, d.handFile())
 	d.blocks.seal()
 	if d.Busy && d.removed {
-		d.removed, d.stirred = false, true
+		d.removed, d.stirred, d.replaced = false, true, 0
 	}
 	freed := d.records.compact(d.Garbage(), math.MaxInt64, 0)
 	d.owed = max(0, d.owed-max(freed, 0))
@@ -202,25 +229,35 @@ func (d *disk) evict(want, inBlocks, inBadger int64) {
 	d.popular.Learn(d.limit() * int64(len(d.values)) / max(inBlocks+inBadger, 1))
 	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
 	d.hand.sweep(&d.blocks, part, policy.BlockLeast, d.spare)
-	for want, wrapped := want-part, false; want > 0; {
+	d.sweepEntries(want - part)
+}
+
+// sweepEntries moves the hand of the entries until it has evicted a number of bytes, or has passed all of them
+// once.
+func (d *disk) sweepEntries(want int64) {
+	for wrapped := false; want > 0; {
 		var k *kept
-		d.entries.Ascend(&kept{unit: unit{id: d.next}}, func(at *kept) bool {
+		d.entries.Ascend(&d.next, func(at *kept) bool {
 			k = at
 			return false
 		})
-		switch {
-		case k == nil && wrapped:
-			return
-		case k == nil:
-			d.next, wrapped = 0, true
+		if k == nil {
+			d.live, d.seen, d.next = d.seen, 0, kept{} // all were seen, so their size is known
+			if wrapped {
+				return
+			}
+			wrapped = true
 			continue
 		}
-		d.next = k.unit.id + 1
-		if !d.spare(k) {
-			want -= k.size
-			d.owed += k.size
-			d.removed = true
+		d.next = kept{name: k.name, unit: unit{id: k.unit.id + 1}}
+		if d.spare(k) {
+			d.seen += k.size
+			continue
 		}
+		want -= k.size
+		d.live -= k.size
+		d.owed += k.size
+		d.removed = true
 	}
 }
 

@@ -8,22 +8,27 @@ import (
 // files simulates values in files that are only appended to, as the segments of blocks and the value log
 // of Badger are: what is removed is garbage until its file is rewritten.
 type files struct {
-	most   int64 // size in bytes at which a file takes no more values
-	head   int64 // bytes of a file besides its values, at its begin and again at its end
-	entry  int64 // bytes that the end of a file takes for each value
-	number int   // of the last file
-	all    []*file
-	fresh  *file // takes new values
-	copies *file // takes values of files that are rewritten
-	live   int64 // bytes of the values
-	size   int64 // bytes of the files
-	len    int   // values, removed ones included
+	most    int64 // size in bytes at which a file takes no more values
+	head    int64 // bytes of a file besides its values, at its begin and again at its end
+	entry   int64 // bytes that the end of a file takes for each value
+	number  int   // of the last file
+	all     []*file
+	fresh   *file // takes new values
+	copies  *file // takes values of files that are rewritten
+	live    int64 // bytes of the values
+	size    int64 // bytes of the files
+	padding int64 // bytes that sealed files take besides, because a disk has blocks
+	len     int   // values, removed ones included
 }
+
+// diskBlock is the size of the blocks that most file systems allocate, in bytes: a power of two.
+const diskBlock = 4 << 10
 
 // file is one of files. A value whose file is another one is garbage here.
 type file struct {
 	number     int
 	size, live int64
+	padding    int64
 	values     []*kept
 	full       bool // takes no more values
 	sealed     bool // has its end
@@ -32,6 +37,7 @@ type file struct {
 // kept is a value on the simulated disk.
 type kept struct {
 	unit  unit
+	name  string // of the object of an entry
 	value value
 	size  int64
 	heat  int   // passes of the clock that it survives
@@ -66,7 +72,9 @@ func (f *files) seal() {
 			end := int64(len(each.values))*f.entry + f.head
 			each.sealed = true
 			each.size += end
+			each.padding = -each.size & (diskBlock - 1)
 			f.size += end
+			f.padding += each.padding
 		}
 	}
 }
@@ -105,6 +113,7 @@ func (f *files) compact(share float64, budget int64, hand int) (freed int64) {
 		}
 		freed += from.size
 		f.size -= from.size
+		f.padding -= from.padding
 		f.len -= len(from.values)
 		f.all = slices.DeleteFunc(f.all, func(each *file) bool { return each == from })
 	}

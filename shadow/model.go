@@ -246,7 +246,7 @@ func (s *simulation) lookBodies(id uint64, r *Read) (f found) {
 	if v, ok := s.beliefs.Get(unit{id, entryUnit}); ok {
 		f.object = v.object
 	} else { // from an earlier epoch
-		f.object = s.newObject(id, r.Size, r.Settings.Block, versionOf(r.ETag), 0)
+		f.object = s.newObject(id, r.Key, r.Size, r.Settings.Block, versionOf(r.ETag))
 		for i := range f.object.modes {
 			f.object.modes[i].version = f.object.version
 		}
@@ -343,10 +343,9 @@ func (s *simulation) successor(o *object, id uint64, r *Read, version uint64) *o
 	if version == 0 {
 		return nil
 	}
-	weight := entryWeight(r.Key) + r.Described
 	if o == nil || o.version != version {
-		n := s.newObject(id, r.Size, r.Settings.Block, version, weight)
-		n.known, n.shown = true, r.At
+		n := s.newObject(id, r.Key, r.Size, r.Settings.Block, version)
+		n.known, n.shown, n.headed = true, r.At, r.Described
 		return n
 	}
 	if o.size < 0 {
@@ -366,7 +365,7 @@ func (s *simulation) store(o, before *object, r *Read, got answer) (ahead fetch)
 	}
 	changed := o != before || !o.known
 	if !o.known {
-		o.known, o.weight = true, entryWeight(r.Key)+r.Described
+		o.known, o.headed = true, r.Described
 	}
 	switch {
 	case changed && (got.heads > 0 || o == before):

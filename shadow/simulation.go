@@ -41,6 +41,7 @@ type value struct {
 // object is an object that the tiers hold.
 type object struct {
 	id     uint64
+	name   string // by which its entry is ordered on disk
 	extent uint64
 	size   int64 // -1: not known
 	block  int64
@@ -48,7 +49,7 @@ type object struct {
 	// has shown it, zero for a write.
 	version uint64
 	shown   time.Time
-	weight  int  // of its entry, without its body
+	headed  int  // bytes of memory of its headers, of those that are known
 	body    bool // its bytes are in its entry
 	// known is false after a write, until the upstream has shown the headers. wrote is when that write
 	// ended, zero for none.
@@ -145,7 +146,7 @@ func (s *simulation) small(o *object) bool {
 
 // publish stores the entry of an object in the tiers that may hold it.
 func (s *simulation) publish(o *object, settings *rules.Settings) {
-	v := value{object: o, weight: uint32(o.weight), stored: uint32(o.weight / 2), seen: mix(o.id)} // on disk headers take about half
+	v := value{object: o, weight: uint32(entryWeight + len(o.name) + o.headed), stored: uint32(entryStored + 2*len(o.name) + o.headed*3/10), seen: mix(o.id)}
 	if o.body {
 		v.weight += uint32(o.size)
 		v.stored += uint32(o.size)
@@ -154,8 +155,10 @@ func (s *simulation) publish(o *object, settings *rules.Settings) {
 	if !o.body || settings.Memory {
 		s.memory.Put(u, v)
 	}
-	if settings.Disk {
-		s.disk.put(u, v, false)
+	if settings.Disk && !s.disk.put(u, v, false) { // an entry of another version would be back when this one leaves memory
+		if old := s.disk.values[u]; old != nil && old.value.object.extent != o.extent {
+			s.disk.drop(u)
+		}
 	}
 }
 
@@ -210,9 +213,9 @@ func (s *simulation) use(o *object, n int64, settings *rules.Settings, wanted bo
 }
 
 // newObject returns an object without anything in the tiers.
-func (s *simulation) newObject(id uint64, size, block int64, version uint64, weight int) *object {
+func (s *simulation) newObject(id uint64, key akigw.Key, size, block int64, version uint64) *object {
 	s.extents++
-	return &object{id: id, extent: s.extents, size: size, block: block, version: version, weight: weight}
+	return &object{id: id, name: key.Bucket + key.Name, extent: s.extents, size: size, block: block, version: version}
 }
 
 // written stores a body that was written. If another write of the key is under way, only the upstream
@@ -225,11 +228,10 @@ func (s *simulation) written(id uint64, w *Write, alone bool) {
 		s.drop(id)
 		return
 	}
-	weight := entryWeight(w.Key)
+	o := s.newObject(id, w.Key, w.Size, settings.Block, versionOf(w.ETag))
 	if settings.Freshness == rules.Exclusive {
-		weight += w.Described
+		o.headed = w.Described
 	}
-	o := s.newObject(id, w.Size, settings.Block, versionOf(w.ETag), weight)
 	o.wrote = time.Now()
 	if w.Settings.Shadow == rules.ShadowBodies {
 		s.believe(o)
@@ -250,5 +252,9 @@ func (s *simulation) believe(o *object) {
 	s.beliefs.Keep(unit{o.id, entryUnit}, value{object: o, weight: 1, seen: mix(o.id)})
 }
 
-// entryWeight is the memory of an entry without headers and body, as in the tiers.
-func entryWeight(key akigw.Key) int { return 512 + len(key.Bucket) + len(key.Name) }
+const (
+	// entryWeight is the memory of an entry besides its name, headers and body, as in the tiers.
+	entryWeight = 512
+	// entryStored is about what it takes on disk besides them.
+	entryStored = 94
+)
