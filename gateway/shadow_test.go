@@ -237,37 +237,36 @@ func compareShadow(t *testing.T, serving, passing tiers.Config, sent []trace.Acc
 	return c
 }
 
-// tolerance is by how much a prediction may be off.
-type tolerance struct {
-	points          float64 // of the hit ratio
-	requests, bytes float64 // percent of the saved requests, and of the received bytes
-}
-
-// On a disk that is too small, when a file is rewritten decides what is evicted next. In 14 runs the
-// prediction was off by 0.7 points in the mean, and by 2.3 at most.
-var fits, overflows = tolerance{1, 3, 3}, tolerance{3, 5, 12}
+// The bounds of what a prediction may be off by. Those of the hit ratio and of the requests are promised.
+// Received bytes are not: in 12 long runs they were off by 0.7% in the mean on disks that are too small, and by 4.8%
+// at most.
+const (
+	mostPoints   = 1 // of the hit ratio, in percent
+	mostRequests = 3 // percent of the saved requests
+	mostBytes    = 8 // percent of the received bytes
+)
 
 // wrong says what was predicted wrongly, "" for nothing.
-func (c comparison) wrong(by tolerance) (what string) {
-	if math.Abs(c.by.HitRatio-c.ratio) > by.points/100 {
+func (c comparison) wrong() (what string) {
+	if math.Abs(c.by.HitRatio-c.ratio) > mostPoints/100. {
 		what += " hit ratio"
 	}
 	of := float64(c.saved)
 	if c.freshness == rules.Strict { // it saves few requests, if any: there, the percentage is of the requests
 		of = float64(c.requests)
 	}
-	if math.Abs(float64(c.by.SavedRequests)-float64(c.saved)) > by.requests/100*math.Abs(of) {
+	if math.Abs(float64(c.by.SavedRequests)-float64(c.saved)) > mostRequests/100.*math.Abs(of) {
 		what += " requests"
 	}
-	if math.Abs(float64(c.by.Bytes)-float64(c.received)) > by.bytes/100*float64(c.received) {
+	if math.Abs(float64(c.by.Bytes)-float64(c.received)) > mostBytes/100.*float64(c.received) {
 		what += " bytes"
 	}
 	return what
 }
 
 // TestShadowPredicts: the same recorded trace, once in shadow mode and once served. The hit ratio
-// agrees within one point, and the saved requests within 3%. On a disk that is too small they agree less
-// closely. AKIGW_LONG=1 tries more sizes.
+// agrees within one point, and the saved requests within 3%, also on a disk that is too small for the trace.
+// AKIGW_LONG=1 tries more sizes.
 func TestShadowPredicts(t *testing.T) {
 	testkit.WithoutRace(t, "it sends one request after the other")
 	const requests = 3000
@@ -298,13 +297,9 @@ func TestShadowPredicts(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%d+%d", c.freshness, c.memory, c.disk), func(t *testing.T) {
 			random := testkit.Random(t)
 			synctest.Test(t, func(t *testing.T) {
-				by := fits
-				if c.disk > 0 && c.disk < 256 {
-					by = overflows
-				}
 				config := tiers.Config{Freshness: c.freshness, HotBytes: size.Bytes(c.memory << 20), WarmBytes: size.Bytes(c.disk << 20)}
 				sent := recorded(t, config, traffic(random, c.objects, requests))
-				if got := compareShadow(t, config, config, sent).wrong(by); got != "" {
+				if got := compareShadow(t, config, config, sent).wrong(); got != "" {
 					t.Errorf("predicted wrongly:%s", got)
 				}
 			})
@@ -322,7 +317,7 @@ func TestShadowPredictsWhatIsConfigured(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				serving := tiers.Config{Freshness: rules.TTL, HotBytes: 8 << 20}
 				passing := tiers.Config{Freshness: rules.TTL, HotBytes: c.memory, WarmBytes: c.disk}
-				if got := compareShadow(t, serving, passing, traffic(random, 400, 1500)); got.wrong(overflows) == "" {
+				if got := compareShadow(t, serving, passing, traffic(random, 400, 1500)); got.wrong() == "" {
 					t.Error("the prediction agrees with a gateway of another size")
 				}
 			})
