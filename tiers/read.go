@@ -62,7 +62,7 @@ func (r *Reader) local() bool {
 // first missing block, or else the one after the last.
 func (r *Reader) slowest(n int64) int64 {
 	for end := r.endBlock(); n < end; n++ {
-		tier := r.source.locate(r.entry, n)
+		tier := r.source.expect(r.entry, n)
 		if tier == akigw.Cold {
 			r.Outcome = tier
 			return n

@@ -188,10 +188,24 @@ func (s *storage) close() error {
 
 // locate returns the tier that would serve block n of e, without reading it.
 func (s *storage) locate(e *entry, n int64) akigw.Outcome {
-	switch {
-	case s.hot.Has(hotKey{extent: e.extent, n: n}):
+	if s.hot.Has(hotKey{extent: e.extent, n: n}) {
 		return akigw.Hot
-	case s.warm != nil && s.warm.HasBlock(e.warmRun(), n):
+	}
+	return s.locateBelow(e, n)
+}
+
+// expect is locate for a block that is about to be read. It counts the access to memory already, because
+// the missing blocks of the same read might otherwise evict it before its turn.
+func (s *storage) expect(e *entry, n int64) akigw.Outcome {
+	if _, ok := s.hot.Get(hotKey{extent: e.extent, n: n}); ok {
+		return akigw.Hot
+	}
+	return s.locateBelow(e, n)
+}
+
+// locateBelow is locate for a block that is not in memory.
+func (s *storage) locateBelow(e *entry, n int64) akigw.Outcome {
+	if s.warm != nil && s.warm.HasBlock(e.warmRun(), n) {
 		return akigw.Warm
 	}
 	return akigw.Cold

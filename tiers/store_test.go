@@ -351,6 +351,35 @@ func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 	}
 }
 
+// TestMissingBlocksSpareThoseBeforeThem: when memory is full, the block that a read fetches first does not
+// take the place of one that the same read has not reached yet.
+func TestMissingBlocksSpareThoseBeforeThem(t *testing.T) {
+	up := s3mem.New()
+	config := testConfig(rules.Exclusive)
+	config.HotBytes, config.WarmBytes = 1<<20, 0
+	s := newStore(t, config, up)
+	body := testkit.Bytes(1, 2*block)
+	up.Put(key("k"), body)
+	wantRead(t, s, key("k"), fmt.Sprintf("bytes=0-%d", block-1), body[:block], akigw.Cold)
+	free := func() int64 { return int64(config.HotBytes) - s.hot.Bytes() }
+	for n := 0; free() > block; n++ {
+		k, other := key(fmt.Sprint("other", n)), testkit.Bytes(uint64(n), 2000)
+		if free() > 3*block {
+			other = testkit.Bytes(uint64(n), block)
+		}
+		up.Put(k, other)
+		wantRead(t, s, k, "", other, akigw.Cold)
+	}
+	if e, _ := s.lookup(key("k")); e == nil || !s.hot.Has(hotKey{extent: e.extent, n: 0}) {
+		t.Fatal("the first block was evicted before memory was full")
+	}
+	up.Reset()
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	if up.Sent() != block || up.Count("GET") != 1 {
+		t.Errorf("fetched %d bytes in %d requests, want the second block in 1", up.Sent(), up.Count("GET"))
+	}
+}
+
 // TestUnsatisfiableRanges: the response is 416 with the size, from a cold and a warm cache.
 //
 // Scenarios: E9.
