@@ -45,8 +45,12 @@ func (s *simulation) readOn(o *object, r *Read) (f fetch) {
 	for first < end {
 		segment := s.segment(o)
 		last := min((first/segment+1)*segment, end)
-		f.add(s.missing(o, first, last, 0))
-		for n := first; n < last; n++ {
+		for first < last && s.place(o, first) != akigw.Cold {
+			first++
+		}
+		run := s.missingUntil(o, first, last) // one request fetches it, and nothing after it
+		f.add(s.missing(o, first, run, 0))
+		for n := first; n < run; n++ {
 			s.use(o, n, r.Settings, true)
 		}
 		first = last

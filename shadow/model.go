@@ -44,6 +44,7 @@ type found struct {
 	object  *object       // nil: they know nothing of it
 	slowest akigw.Outcome // tier that the read needs
 	missing fetch         // what is in neither tier
+	blocks  bool          // missing is of blocks, of an object whose size is known
 }
 
 // readLocked predicts what a gateway would have done for a read of the sample.
@@ -71,16 +72,16 @@ func (s *Shadow) readLocked(a *account, id uint64, r *Read) {
 	next := sim.successor(o, id, r, version)
 	whole := sim.opening(next, r)
 	answers := predictions(func(mode int) answer { return s.predict(mode, a, &f, r, whole, version) })
-	ahead := fetch{}
+	more := fetch{}
 	switch {
 	case next != nil:
 		next.learn(o, version, r.At)
-		ahead = sim.store(next, o, r, answers.of(r.Settings.Freshness))
+		more = sim.store(next, &f, r, answers.of(r.Settings.Freshness))
 	case o != nil:
 		o.version = 0
 	}
 	for i := range answers {
-		answers[i].add(ahead)
+		answers[i].add(more)
 	}
 	s.tallyLocked(a, r, &answers)
 }
@@ -217,7 +218,7 @@ func (s *simulation) look(id uint64, r *Read) (f found) {
 	}
 	want := r.bytes(o.size)
 	first, end := want.Start/o.block, o.blocksUpTo(want.End())
-	f.missing = s.missing(o, first, end, want.Length)
+	f.missing, f.blocks = s.missing(o, first, end, want.Length), o.size >= 0
 	for n := first; n < end; n++ {
 		switch s.place(o, n) {
 		case akigw.Cold:
@@ -278,13 +279,19 @@ func (s *simulation) missing(o *object, first, end, length int64) (f fetch) {
 			continue
 		}
 		start := n
-		for n < end && s.place(o, n) == akigw.Cold {
-			n++
-		}
+		n = s.missingUntil(o, n, end)
 		f.gets += s.requests(o, start, n, length)
 		f.bytes += o.blockBytes(start, n)
 	}
 	return f
+}
+
+// missingUntil returns the end of the consecutive missing blocks from n on, at most end.
+func (s *simulation) missingUntil(o *object, n, end int64) int64 {
+	for n < end && s.place(o, n) == akigw.Cold {
+		n++
+	}
+	return n
 }
 
 // requests returns how many requests fetch blocks first up to end, for a read of so many bytes.
@@ -354,45 +361,82 @@ func (s *simulation) successor(o *object, id uint64, r *Read, version uint64) *o
 	return o
 }
 
-// store stores what a read has shown and brought in, and counts an access of what was there. before is the
-// object that the tiers had, nil for none. got is what a gateway in the configured mode does for the read. The
-// entry is stored ahead of the blocks, unless the GET that brings the blocks tells the headers as well, and
-// what is fetched ahead comes last. It returns what that costs.
-func (s *simulation) store(o, before *object, r *Read, got answer) (ahead fetch) {
+// store stores what a read has shown and brought in, and counts an access of what was there. f is what the
+// tiers had before, and got what a gateway in the configured mode does for the read. The entry is stored ahead
+// of the blocks, unless the GET that brings the blocks tells the headers as well, and what is fetched ahead
+// comes last. It returns what is fetched besides what f says: ahead, or because the read itself has evicted it.
+func (s *simulation) store(o *object, f *found, r *Read, got answer) (more fetch) {
 	if r.Found != nil {
 		s.believe(o)
 		return fetch{}
 	}
-	changed := o != before || !o.known
+	changed := o != f.object || !o.known
 	if !o.known {
 		o.known, o.headed = true, r.Described
 	}
 	switch {
-	case changed && (got.heads > 0 || o == before):
+	case changed && (got.heads > 0 || o == f.object):
 		s.publish(o, r.Settings)
 		changed = false
 	case got.validated: // it is stored anew, with the time of the validation
 		s.confirm(o, r.Settings)
 	}
-	if s.take(o, r) || changed {
+	inEntry, fetched := s.take(o, r)
+	if inEntry || changed {
 		s.publish(o, r.Settings)
 	}
-	return s.readOn(o, r)
+	more = s.readOn(o, r)
+	if f.blocks && o == f.object {
+		more.add(fetch{max(0, fetched.gets-f.missing.gets), max(0, fetched.bytes-f.missing.bytes)})
+	}
+	return more
 }
 
 // take stores the bytes that a read has brought in, and counts an access of those that were there. It reports
-// whether they are in the entry, which has to be published then.
-func (s *simulation) take(o *object, r *Read) (inEntry bool) {
+// whether they are in the entry, which has to be published then, and what was fetched otherwise.
+func (s *simulation) take(o *object, r *Read) (inEntry bool, fetched fetch) {
 	switch {
 	case !r.wantsBytes() || o.body || o.size < 0 || tooLarge(o, r):
+		return false, fetch{}
 	case s.small(o):
 		o.body = true
-		return true
-	default:
-		want := r.bytes(o.size)
-		for n := want.Start / o.block; n < o.blocksUpTo(want.End()); n++ {
+		return true, fetch{}
+	}
+	want := r.bytes(o.size)
+	return false, s.takeBlocks(o, want.Start/o.block, o.blocksUpTo(want.End()), r)
+}
+
+// takeBlocks takes blocks first up to end in the order of a Reader of package tiers: it counts accesses to
+// memory up to the first missing block, fetches that with those that are missing after it, and only then
+// reads from first on. A block that has been evicted meanwhile is fetched as well.
+func (s *simulation) takeBlocks(o *object, first, end int64, r *Read) (fetched fetch) {
+	length := r.bytes(o.size).Length
+	fetch := func(from, least int64) (until int64) {
+		until = s.missingUntil(o, least, end)
+		if from < until {
+			fetched.gets += s.requests(o, from, until, length)
+			fetched.bytes += o.blockBytes(from, until)
+		}
+		for n := from; n < until; n++ {
 			s.use(o, n, r.Settings, false)
 		}
+		return until
 	}
-	return false
+	from := first
+	for ; from < end && s.place(o, from) != akigw.Cold; from++ {
+		s.memory.Get(unit{o.extent, from})
+	}
+	until := fetch(from, from)
+	for n := first; n < end; {
+		switch {
+		case n >= from && n < until:
+			n = until // the Reader has them, even if they are evicted again
+		case s.place(o, n) == akigw.Cold:
+			n = fetch(n, n+1)
+		default:
+			s.use(o, n, r.Settings, false)
+			n++
+		}
+	}
+	return fetched
 }

@@ -111,6 +111,13 @@ func TestModes(t *testing.T) {
 			time.Sleep(time.Second)
 			s.get("k", "1", 10*block, "") // the other nine blocks
 		}, [modes]figures{{1, 4, 0}, {1, 2, 0}, {1, 2, 0}, {1, 2, 0}, {1, 2, 0}}},
+		{"ahead up to what is there", func(s *script) {
+			s.settings.ReadAhead = 32 << 20
+			for _, n := range []int{6, 0, 1, 2, 3} { // 2 fetches 3 and 4 ahead, and 3 only 5
+				s.get("k", "1", 10*block, fmt.Sprintf("bytes=%d-%d", n*block, (n+1)*block-1))
+				time.Sleep(time.Second)
+			}
+		}, [modes]figures{{1, 10, 0}, {1, 6, 0}, {1, 6, 0}, {1, 6, 0}, {1, 6, 0}}},
 		{"a head, then the object", func(s *script) {
 			s.Shadow.Read(Read{Key: akigw.Key{Bucket: "b", Name: "k"}, Settings: s.settings, Head: true, Status: 200, ETag: "1", Size: 1000, Described: 300, At: time.Now()})
 			time.Sleep(time.Second)
@@ -138,6 +145,29 @@ func TestModes(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestEvictedByTheReadItself: when memory is full, a read fetches again what its own missing blocks have
+// evicted. Those before the first missing one are spared.
+func TestEvictedByTheReadItself(t *testing.T) {
+	for there, want := range []uint64{1, 2} { // which of two blocks is in memory, and requests for both
+		small := config()
+		small.HotBytes, small.WarmBytes = 1<<20, 0
+		s := &script{New(Options{Cache: small, Prices: cost.Default()}), settings()}
+		s.get("k", "1", 2*block, fmt.Sprintf("bytes=%d-%d", there*block, (there+1)*block-1))
+		for n := 0; 1<<20-s.tiers.memory.Bytes() > block; n++ {
+			s.get(fmt.Sprint("other", n), "1", 2000, "")
+		}
+		if o := s.tiers.memory; o.Len() < 100 {
+			t.Fatalf("%d values", o.Len())
+		}
+		before := s.Report().Total.Configured
+		s.get("k", "1", 2*block, "")
+		after := s.Report().Total.Configured
+		if got := after.Requests - before.Requests; got != want || after.Bytes-before.Bytes != want*block {
+			t.Errorf("block %d there: %d requests for %d bytes, want %d", there, got, after.Bytes-before.Bytes, want)
+		}
 	}
 }
 
