@@ -238,7 +238,7 @@ func compareShadow(t *testing.T, serving, passing tiers.Config, sent []trace.Acc
 }
 
 // The bounds of what a prediction may be off by. Those of the hit ratio and of the requests are promised.
-// Received bytes are not: in 11 long runs they were off by 0.7% in the mean on disks that are too small, and by 4.8%
+// Received bytes are not: in 7 long runs they were off by 0.7% in the mean on disks that are too small, and by 5.2%
 // at most.
 const (
 	mostPoints   = 1 // of the hit ratio, in percent
