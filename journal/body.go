@@ -35,7 +35,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 			defer s.log.release(in)
 			body := make([]byte, e.Size)
 			if err := s.readInline(in, body, it.at, it.sum); err != nil {
-				return nil, fmt.Errorf("body of %s: %w", e.Key, err)
+				return nil, fmt.Errorf("body of %s: %w", it.named(), err)
 			}
 			return spool.NewInline(body, from, length), nil
 		}
@@ -45,7 +45,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 			s.spool.Release(files...)
 			continue
 		}
-		return spool.NewBody(s.spool, files, from, length, e.Key.String(), s.openFile)
+		return spool.NewBody(s.spool, files, from, length, it.named(), s.openFile)
 	}
 }
 

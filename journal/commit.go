@@ -159,7 +159,9 @@ func (c *committer) hasten() (calm func()) {
 // releases reports whether a record releases something that the journal holds, or repeats an
 // earlier record. Only such records may be written to the reserve; every other record acknowledges
 // something new.
-func (o *op) releases() bool { return o.entry != 0 || o.kind == kindPack }
+func (o *op) releases() bool {
+	return o.entry != 0 || o.kind == kindPack || o.kind == kindRecordsDone
+}
 
 func (w *writing) releases() bool {
 	return !slices.ContainsFunc(w.ops, func(o *op) bool { return !o.releases() })

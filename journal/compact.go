@@ -187,7 +187,7 @@ func (c *compactor) rewrite(oldest *segment) bool {
 	for _, it := range c.table.inlineOf(r) {
 		data := make([]byte, it.entry.Size)
 		if err := c.bodies.readInline(oldest, data, it.at, it.sum); err != nil {
-			c.logger.Error("a body in the journal is damaged; its segment is kept", "key", it.entry.Key.String(), "error", err)
+			c.logger.Error("a body in the journal is damaged; its segment is kept", "key", it.named(), "error", err)
 			c.keep = true
 			return false
 		}

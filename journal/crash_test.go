@@ -95,6 +95,8 @@ type crashRun struct {
 	every  int  // crash at every n-th call
 	twice  bool // with a second directory
 
+	version atomic.Int64 // the last one that was written
+
 	workload func(*Journal, *expectation) error // nil: work
 }
 
@@ -240,6 +242,9 @@ func observe(j *Journal, name string) (seen, error) {
 	if id, ok := strings.CutPrefix(name, "upload "); ok {
 		return observeUpload(j, id)
 	}
+	if strings.HasPrefix(name, "stream ") {
+		return observeStream(j, name)
+	}
 	e := j.Last(key(name))
 	t, ok := j.Translation(key(name))
 	if ok && t.Promised == t.Upstream && e == nil { // otherwise the gateway never looks up its dates
@@ -338,6 +343,98 @@ func observeParts(j *Journal, e *Entry) (seen, error) {
 	return seen(text), nil
 }
 
+// observeStream returns the versions of the records of a stream.
+func observeStream(j *Journal, name string) (all seen, err error) {
+	latest := 0
+	for rec := range j.Records.All {
+		if rec.Stream != name {
+			continue
+		}
+		b, err := j.Records.Body(rec)
+		if err != nil {
+			return "", err
+		}
+		data, err := io.ReadAll(b)
+		if err = errors.Join(err, b.Close()); err != nil {
+			return "", err
+		}
+		version := int(rec.At.Unix())
+		if !bytes.Equal(data, bodyOf(name, version)) || version <= latest {
+			return "", fmt.Errorf("%s has a record that nobody appended, or they are not in order: %+v", name, rec)
+		}
+		latest = version
+		all += seen(" " + strconv.Itoa(version))
+	}
+	return all, nil
+}
+
+// appendRecords appends a record to each of some streams at once.
+func (c *crashRun) appendRecords(j *Journal, x *expectation, next func() int) error {
+	var ended []chan error
+	for n := range 1 + c.rng.IntN(3) {
+		name, v := "stream "+strconv.Itoa(n), next()
+		now, err := observeStream(j, name)
+		if err != nil {
+			return err
+		}
+		x.begin(name, now+seen(" "+strconv.Itoa(v)))
+		d := j.Receive(-1)
+		if _, err := d.Write(bodyOf(name, v)); err != nil {
+			d.Discard()
+			return err
+		}
+		p, err := j.Records.Prepare(d)
+		if err != nil {
+			return err
+		}
+		done := make(chan error, 1)
+		if err := p.Append(name, time.Unix(int64(v), 0), func(_ Record, err error) {
+			if err == nil {
+				x.end(name)
+			}
+			done <- err
+		}); err != nil {
+			return err
+		}
+		ended = append(ended, done)
+	}
+	var err error
+	for _, done := range ended {
+		err = errors.Join(err, <-done)
+	}
+	return err
+}
+
+// endRecords releases some records of a stream, as its owner does when the upstream has them.
+func (c *crashRun) endRecords(j *Journal, x *expectation) error {
+	name := "stream " + strconv.Itoa(c.rng.IntN(3))
+	var numbers []uint64
+	var left seen
+	for rec := range j.Records.All {
+		switch {
+		case rec.Stream != name:
+		case c.rng.IntN(2) == 0:
+			numbers = append(numbers, rec.ID)
+		default:
+			left += seen(" " + strconv.FormatInt(rec.At.Unix(), 10))
+		}
+	}
+	if len(numbers) == 0 {
+		return nil
+	}
+	x.begin(name, left)
+	done := make(chan error, 1)
+	if err := j.Records.Done(numbers, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	defer j.committer.hasten()()
+	err := <-done
+	if err == nil {
+		x.end(name)
+	}
+	return err
+}
+
 // multipart plays a client that uploads in parts and may then complete or abort the upload.
 func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func() int) error {
 	ctx := context.Background()
@@ -422,9 +519,8 @@ func (c *crashRun) pack(j *Journal, e *Entry) error {
 // work is the workload: the operations of clients and of the upload pool.
 func (c *crashRun) work(j *Journal, x *expectation) error {
 	ctx := context.Background()
-	var version atomic.Int64
 	put := func(k string) error {
-		v := int(version.Add(1))
+		v := int(c.version.Add(1))
 		x.begin(k, seen(strconv.Itoa(v)))
 		body := bodyOf(k, v)
 		d := j.Receive(int64(len(body)))
@@ -437,14 +533,18 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 		x.end(k)
 		return nil
 	}
+	next := func() int { return int(c.version.Add(1)) }
 	for range 25 {
 		k := "k" + strconv.Itoa(c.rng.IntN(4))
 		var err error
 		switch what := c.rng.IntN(100); {
-		case what < 25:
+		case what < 12:
 			err = put(k)
+		case what < 21:
+			err = c.appendRecords(j, x, next)
+		case what < 27:
+			err = c.endRecords(j, x)
 		case what < 35:
-			next := func() int { return int(version.Add(1)) }
 			err = c.multipart(j, x, k, strconv.FormatUint(c.rng.Uint64(), 16), next)
 		case what < 50: // several at once share a sync
 			var wait sync.WaitGroup

@@ -4,6 +4,9 @@
 // until it is known to be in the upstream (Flushed), has been replaced by a later change of its
 // key, or was dropped by an operator.
 //
+// It also stores changes of other things than objects, such as collections of vectors: as records of
+// streams (Records), which it keeps in order until their owner says that the upstream has them.
+//
 // The journal is precious. Any doubt ends in "stop acknowledging": after a failed write or sync
 // nothing more is accepted, and damage found at startup keeps everything as it is until an operator
 // has looked at it. The journal knows nothing of HTTP or of the upstream, and does not decide when
@@ -65,7 +68,7 @@ type Config struct {
 }
 
 // Draft is a body that is being received. It is for one goroutine, which must end it with Commit,
-// AddPart or Discard.
+// AddPart, Records.Prepare or Discard.
 type Draft = spool.Draft
 
 // Journal is an open journal. Its methods are safe for concurrent use.
@@ -74,6 +77,8 @@ type Journal struct {
 	Uploads *Uploads
 	// Packs are the packs in the upstream.
 	Packs *Packs
+	// Records are the records of streams.
+	Records *Records
 
 	config  Config
 	lock    io.Closer
@@ -147,7 +152,7 @@ func assemble(c Config) *Journal {
 	j.committer = &committer{health: h, log: w, table: t, maxDates: c.MaxDates, discard: s.Discard, joined: side.joined,
 		displaced: func() error { return cmp.Or(w.displaced(), checkID(fs, s.Dir, j.spoolID)) }, after: cp.poke, retry: cp.retry}
 	cp.spool, cp.bodies, cp.committer = s, b, j.committer
-	j.Uploads, j.Packs = &Uploads{j}, &Packs{j}
+	j.Uploads, j.Packs, j.Records = &Uploads{j}, &Packs{j}, &Records{j}
 	return j
 }
 
@@ -196,6 +201,14 @@ func (j *Journal) Commit(ctx context.Context, d *Draft, e Entry) error {
 
 // commitBody commits a record with a body.
 func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
+	if err := j.finish(d, o); err != nil {
+		return err
+	}
+	return j.committer.commit(ctx, o)
+}
+
+// finish makes d the durable body of a record that is about to be queued. It always ends d.
+func (j *Journal) finish(d *Draft, o *op) error {
 	defer d.Discard()
 	if err := j.health.accepting(); err != nil {
 		return err
@@ -207,7 +220,7 @@ func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 	if o.data = f.Inline; f.Number != 0 {
 		o.spool, o.checks = f.Number, []uint32{f.Check}
 	}
-	return j.committer.commit(ctx, o)
+	return nil
 }
 
 // Delete acknowledges the deletion of keys. When it returns nil, all of them are visible; otherwise
@@ -388,7 +401,7 @@ type Stats struct {
 	Dead         int       // dead letters
 	Packed       int       // entries whose bodies are in packs
 	Packs        int       // packs in the upstream
-	Bytes        int64     // of the bodies of both
+	Bytes        int64     // of the bodies of entries that are not in packs, of parts, and of records of streams
 	Oldest       time.Time // when the oldest pending entry was acknowledged; zero for none
 	Segments     int
 	SegmentBytes int64
@@ -396,6 +409,7 @@ type Stats struct {
 	Orphans      int      // upstream uploads to abort
 	Translations int      // objects whose ETag in the upstream differs from the promised one
 	Dates        int      // other objects whose Last-Modified in the upstream differs from the promised one
+	Records      Held     // records of streams
 	Problem      error    // why writes are not accepted, nil if they are
 	Stopped      error    // why nothing is flushed, nil if entries are
 	Damage       []string // files with damage that has not been accepted
@@ -419,6 +433,7 @@ func (j *Journal) Stats() Stats {
 		if _, oldest, ok := s.lists.pending.Min(); ok {
 			st.Oldest = oldest.entry.Modified
 		}
+		st.Records = s.streams.held()
 	})
 	return st
 }

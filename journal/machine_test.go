@@ -32,6 +32,14 @@ type machine struct {
 	disk *crashfs.FS
 	j    *Journal
 	keys [4]register
+
+	records []appended // of streams
+}
+
+// appended is what the model knows of a record of a stream.
+type appended struct {
+	Record
+	body []byte
 }
 
 func (m *machine) pick(t *rapid.T) (akigw.Key, *register) {
@@ -166,6 +174,48 @@ func (m *machine) Release(t *rapid.T) {
 	}
 }
 
+// Append appends some records of streams, which share syncs.
+func (m *machine) Append(t *rapid.T) {
+	type result struct {
+		appended
+		err error
+	}
+	n := rapid.IntRange(1, 4).Draw(t, "records")
+	results := make(chan result, n)
+	for i := range n {
+		body := random(rapid.SampledFrom([]int{0, 10, 4 << 10, 4<<10 + 1, 70_000}).Draw(t, "size"), rapid.Uint64().Draw(t, "body"))
+		d := m.j.Receive(-1)
+		_, err := d.Write(body)
+		must(t, err)
+		at := time.Unix(int64(i+1), 0)
+		must(t, m.j.Records.Append(d, fmt.Sprint("stream", i%2), at, func(rec Record, err error) { results <- result{appended{rec, body}, err} }))
+	}
+	for i := range n {
+		got := <-results
+		must(t, got.err)
+		if got.Stream != fmt.Sprint("stream", i%2) || got.At != time.Unix(int64(i+1), 0) || got.Size != int64(len(got.body)) {
+			t.Fatalf("record %d of %d: %+v", i, n, got.Record)
+		}
+		m.records = append(m.records, got.appended)
+	}
+}
+
+// EndRecords releases some of the records of streams.
+func (m *machine) EndRecords(t *rapid.T) {
+	defer m.j.committer.hasten()()
+	var numbers []uint64
+	m.records = slices.DeleteFunc(m.records, func(one appended) bool {
+		if rapid.Bool().Draw(t, "done") {
+			numbers = append([]uint64{one.ID}, numbers...)
+			return true
+		}
+		return false
+	})
+	done := make(chan error, 1)
+	must(t, m.j.Records.Done(numbers, func(err error) { done <- err }))
+	must(t, <-done)
+}
+
 // Restart closes the journal and opens it again.
 func (m *machine) Restart(t *rapid.T) {
 	must(t, m.j.Close())
@@ -236,6 +286,33 @@ func (m *machine) Check(t *rapid.T) {
 	})
 	if !slices.Equal(found, want) || m.j.Len() != entries || len(m.j.DeadLetters()) != dead || m.j.Stats().Pending != entries-dead {
 		t.Fatalf("keys %q, not %q; %d entries of %d, %d dead letters of %d, %+v", found, want, m.j.Len(), entries, len(m.j.DeadLetters()), dead, m.j.Stats())
+	}
+	m.checkRecords(t)
+}
+
+func (m *machine) checkRecords(t *rapid.T) {
+	all := slices.Collect(m.j.Records.All)
+	bytesHeld := int64(0)
+	if len(all) != len(m.records) {
+		t.Fatalf("%+v, not %+v", all, m.records)
+	}
+	for i, want := range m.records {
+		bytesHeld += want.Size
+		if got := all[i]; got.ID != want.ID || got.Stream != want.Stream || got.Size != want.Size || !got.At.Equal(want.At) {
+			t.Fatalf("record %d is %+v, not %+v", i, got, want.Record)
+		}
+		body, err := m.j.Records.Body(all[i])
+		must(t, err)
+		got, err := io.ReadAll(body)
+		must(t, err)
+		must(t, body.Close())
+		if !bytes.Equal(got, want.body) {
+			t.Fatalf("record %+v has another body", want.Record)
+		}
+	}
+	st := m.j.Stats().Records
+	if st.Number != len(all) || st.Bytes != bytesHeld || len(all) > 0 && !st.Oldest.Equal(all[0].At) || len(all) == 0 && !st.Oldest.IsZero() {
+		t.Fatalf("%+v of %d records with %d bytes", st, len(all), bytesHeld)
 	}
 }
 

@@ -13,28 +13,34 @@ import (
 type kind byte
 
 const (
-	kindSegment   kind = 1 + iota // the head of a segment
-	kindPut                       // a key has a new body
-	kindDelete                    // a key has none
-	kindDone                      // a key's changes up to an entry are in the upstream
-	kindDead                      // an entry is a dead letter
-	kindAlive                     // it is pending again
-	kindUpload                    // the upstream's upload id of an entry
-	kindMark                      // no content; its frame says what is durable
-	kindBegin                     // a client has begun a multipart upload
-	kindPart                      // the upload has a part
-	kindComplete                  // a key has a new body, made of parts; the upload is over
-	kindAbort                     // the upload is over
-	kindPack                      // there may be a pack in the upstream
-	kindPacked                    // the body of an entry is in a pack
-	kindUnpacked                  // a pack was deleted from the upstream
-	kindTranslate                 // an entry is in the upstream with another ETag
+	kindSegment     kind = 1 + iota // the head of a segment
+	kindPut                         // a key has a new body
+	kindDelete                      // a key has none
+	kindDone                        // a key's changes up to an entry are in the upstream
+	kindDead                        // an entry is a dead letter
+	kindAlive                       // it is pending again
+	kindUpload                      // the upstream's upload id of an entry
+	kindMark                        // no content; its frame says what is durable
+	kindBegin                       // a client has begun a multipart upload
+	kindPart                        // the upload has a part
+	kindComplete                    // a key has a new body, made of parts; the upload is over
+	kindAbort                       // the upload is over
+	kindPack                        // there may be a pack in the upstream
+	kindPacked                      // the body of an entry is in a pack
+	kindUnpacked                    // a pack was deleted from the upstream
+	kindTranslate                   // an entry is in the upstream with another ETag
+	kindRecord                      // a stream has a record
+	kindRecordsDone                 // records of streams are in the upstream
 )
 
 // changes reports whether the record changes the content of a key, or the fate of an entry.
 func (k kind) changes() bool {
 	return k <= kindUpload && k != kindSegment || k == kindComplete || k == kindPacked || k == kindTranslate
 }
+
+// ofStreams reports whether older releases do not know the kind: that of a record of a stream, and of
+// what ends it.
+func (k kind) ofStreams() bool { return k == kindRecord || k == kindRecordsDone }
 
 // op is one decoded record.
 type op struct {
@@ -53,6 +59,7 @@ type op struct {
 	dated  *dated   // date pair of Done, nil for none; when is the promised date
 	order  uint64   // order of dated, 0 for the record's own number
 	floor  uint64   // pairs up to this order were dropped
+	done   []uint64 // numbers of the records of RecordsDone, in rising order
 	key    akigw.Key
 	text   string // a reason, an upload ID or an ETag
 	when   time.Time
@@ -67,6 +74,7 @@ type segmentHead struct {
 	length    int64  // how many bytes of it count
 	holes     []hole // known damage in earlier segments
 	nonce     uint64 // nonce of the epoch that wrote it, 0 if an older release did
+	streams   bool   // the segment may hold records of streams, so its version is 3
 }
 
 // hole is a damaged range of a segment.
@@ -75,9 +83,21 @@ type hole struct {
 	from, to int64
 }
 
-// formatVersion is the version that is written. Version 1 can be read as well; it has neither
-// uploads, nor packs, nor translations.
-const formatVersion = 2
+// formatVersion is the version of a segment without records of streams. Version 1 can be read as
+// well; it has neither uploads, nor packs, nor translations. A segment that may hold records of
+// streams has streamsVersion: a release that does not know them cannot read its head either, takes
+// that for damage, and so keeps everything and acknowledges nothing until an operator looks at it.
+const (
+	formatVersion  = 2
+	streamsVersion = 3
+)
+
+func (h *segmentHead) version() byte {
+	if h.streams {
+		return streamsVersion
+	}
+	return formatVersion
+}
 
 const errRecord = akigw.Error("malformed journal record")
 
@@ -86,7 +106,7 @@ func (o *op) encode(b []byte) []byte {
 	b = append(b, byte(o.kind))
 	switch o.kind {
 	case kindSegment:
-		b = append(b, formatVersion)
+		b = append(b, o.seg.version())
 		b = binary.AppendUvarint(b, o.seg.id)
 		b = binary.AppendUvarint(b, o.seg.epoch)
 		b = binary.AppendUvarint(b, o.seg.before)
@@ -100,7 +120,7 @@ func (o *op) encode(b []byte) []byte {
 		if o.seg.nonce != 0 { // older releases ignore what follows the holes
 			b = binary.LittleEndian.AppendUint64(b, o.seg.nonce)
 		}
-	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
+	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate, kindRecord:
 		e := o.put
 		b = binary.AppendUvarint(b, o.entry)
 		b = codec.AppendString(b, e.Key.Bucket)
@@ -148,6 +168,13 @@ func (o *op) encode(b []byte) []byte {
 			b = codec.AppendString(b, o.text)
 		}
 		b = codec.AppendTime(b, o.when)
+	case kindRecordsDone:
+		b = binary.AppendUvarint(b, uint64(len(o.done)))
+		last := uint64(0)
+		for _, n := range o.done {
+			b = binary.AppendUvarint(b, n-last)
+			last = n
+		}
 	}
 	return b
 }
@@ -158,10 +185,11 @@ func decode(b []byte) (*op, error) {
 	o := &op{kind: kind(d.Byte())}
 	switch o.kind {
 	case kindSegment:
-		if v := d.Byte(); v < 1 || v > formatVersion {
+		v := d.Byte()
+		if v < 1 || v > streamsVersion {
 			return nil, errRecord
 		}
-		o.seg = segmentHead{id: d.Uvarint(), epoch: d.Uvarint(), before: d.Uvarint(), length: int64(d.Uvarint())}
+		o.seg = segmentHead{id: d.Uvarint(), epoch: d.Uvarint(), before: d.Uvarint(), length: int64(d.Uvarint()), streams: v == streamsVersion}
 		for range d.Uvarint() {
 			if d.Bad() {
 				break
@@ -171,7 +199,7 @@ func decode(b []byte) (*op, error) {
 		if rest := d.Rest(); len(rest) >= 8 {
 			o.seg.nonce = binary.LittleEndian.Uint64(rest)
 		}
-	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
+	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate, kindRecord:
 		o.entry = d.Uvarint()
 		e := &Entry{Key: akigw.Key{Bucket: d.String(), Name: d.String()}, Deleted: o.kind == kindDelete, Modified: d.Time(), ETag: d.String(), Header: d.Header()}
 		e.Size = int64(d.Uvarint())
@@ -214,6 +242,16 @@ func decode(b []byte) (*op, error) {
 		if o.kind == kindDone && o.text != "" {
 			o.dated, o.order, o.floor = decodeDated(o.text)
 			o.text = ""
+		}
+	case kindRecordsDone:
+		last := uint64(0)
+		for n := d.Uvarint(); n > 0 && !d.Bad(); n-- {
+			number := last + d.Uvarint()
+			if number <= last {
+				return nil, errRecord
+			}
+			o.done = append(o.done, number)
+			last = number
 		}
 	case kindMark:
 	default:

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"net/http"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/akidb/akigw"
 )
 
 func sampleOps() []*op {
@@ -35,6 +38,11 @@ func sampleOps() []*op {
 		{kind: kindPacked, entry: 7, key: key("k"), put: &Entry{Key: key("k"), Size: 3, ETag: `"e"`, Modified: now, Header: http.Header{}}, pack: 12, offset: 1 << 20, text: "p", data: []byte{}},
 		{kind: kindUnpacked, entry: 12, key: key("p")},
 		{kind: kindTranslate, entry: 7, key: key("k"), put: &Entry{Key: key("k"), ETag: `"e"`, Modified: now, Header: http.Header{}}, text: `"f"`, data: []byte{}},
+		{kind: kindSegment, seg: segmentHead{id: 5, epoch: 3, before: 4, length: 77, nonce: 1, streams: true}},
+		{kind: kindRecord, key: akigw.Key{Name: "s\x00"}, put: &Entry{Key: akigw.Key{Name: "s\x00"}, Size: 3, Modified: now, Header: http.Header{}}, data: []byte("abc")},
+		{kind: kindRecord, entry: 7, key: akigw.Key{Name: "s"}, put: &Entry{Key: akigw.Key{Name: "s"}, Size: 1 << 40, Modified: now, Header: http.Header{}}, spool: 9, checks: []uint32{7}, data: []byte{}},
+		{kind: kindRecordsDone, done: []uint64{1, 7, 1<<64 - 1}},
+		{kind: kindRecordsDone},
 	}
 }
 
@@ -73,7 +81,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		again, err := decode(o.encode(nil))
-		if err != nil || again.kind != o.kind || again.entry != o.entry || again.key != o.key || !bytes.Equal(again.data, o.data) {
+		if err != nil || again.kind != o.kind || again.entry != o.entry || again.key != o.key || !bytes.Equal(again.data, o.data) || !slices.Equal(again.done, o.done) || again.seg.streams != o.seg.streams {
 			t.Errorf("%+v: %+v %v", o, again, err)
 		}
 	})

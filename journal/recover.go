@@ -133,6 +133,7 @@ func (r *recovery) replay() {
 			}
 		}
 		state.dropUnnamed()
+		r.log.streams = state.streams.live.Len() > 0
 	}) // checkSpool removes unneeded files
 }
 

@@ -198,7 +198,7 @@ const (
 // body is a spool file that a live record needs.
 type body struct {
 	spool.Piece
-	named string // the key
+	named string // see item.named
 	err   error  // damage that could not be repaired
 }
 
@@ -208,7 +208,7 @@ func (it *item) bodies() (all []body) {
 		return nil
 	}
 	for _, p := range it.pieces() {
-		all = append(all, body{Piece: p, named: it.entry.Key.String()})
+		all = append(all, body{Piece: p, named: it.named()})
 	}
 	return all
 }

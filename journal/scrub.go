@@ -84,7 +84,8 @@ func (s *scrubber) all(ctx context.Context, limit *rate.Limiter) error {
 			return err
 		}
 	}
-	for _, list := range []*btree.Map[uint64, *item]{&s.table.state.lists.pending, &s.table.state.lists.dead} {
+	state := s.table.state
+	for _, list := range []*btree.Map[uint64, *item]{&state.lists.pending, &state.lists.dead, &state.streams.live} {
 		for from, more := uint64(0), true; more && ctx.Err() == nil; {
 			var page []body
 			page, from, more = s.table.bodiesFrom(list, from)
@@ -96,8 +97,8 @@ func (s *scrubber) all(ctx context.Context, limit *rate.Limiter) error {
 	return s.bodies(ctx, limit, s.table.partBodies())
 }
 
-// bodiesFrom returns a page of bodies of entries, starting at an entry number, and where the next
-// page starts.
+// bodiesFrom returns a page of bodies of a list, starting at a number, and where the next page
+// starts.
 func (t *table) bodiesFrom(list *btree.Map[uint64, *item], from uint64) (page []body, next uint64, more bool) {
 	const entries = 256
 	t.mu.Lock()

@@ -18,24 +18,26 @@ import (
 type state struct {
 	entries keyMap[[]*item]  // the live entries of each key, oldest first; a list is never changed in place
 	live    int              // number of live entries
-	items   map[uint64]*item // live entries, uploads, parts, packs and translations, by number
+	items   map[uint64]*item // live entries, uploads, parts, packs, translations and records of streams, by number
 
 	lists        lists // lists of entries
 	uploads      uploadIndex
 	packs        packIndex
+	streams      streamIndex
 	orphans      map[uint64]*orphan
 	translations keyMap[*item] // for keys without entries
 	dates        dateIndex     // for objects without translations
 
 	segments map[uint64]*contents // live content, by segment
-	bytes    int64                // size of live bodies and parts
+	bytes    int64                // size of live bodies, also of parts and of records of streams
 	records  int64                // size of the records of live items
 
 	released []uint64 // spool files that no item needs
 	ended    []uint64 // entries that left, became dead letters, or were returned
 }
 
-// item is a live record with its state: an entry, an upload, a part, a pack or a translation.
+// item is a live record with its state: an entry, an upload, a part, a pack, a translation or a
+// record of a stream.
 //
 // Frozen copies of the maps share items, so the fields of the first group must not be changed in
 // place: modify makes a copy. The fields of the second group are not read through a frozen copy.
@@ -118,6 +120,10 @@ func (s *state) apply(o *op, p place) {
 		s.applyDead(o)
 	case kindUpload:
 		s.applyRemote(o, p)
+	case kindRecord:
+		s.applyRecord(o, p)
+	case kindRecordsDone:
+		s.applyRecordsDone(o)
 	}
 }
 
@@ -292,6 +298,8 @@ func (s *state) modify(it *item) *item {
 		s.packs.all[it.entry.ID].item = n
 	case kindTranslate:
 		s.translations.set(it.entry.Key, n)
+	case kindRecord:
+		s.streams.live.Set(it.entry.ID, n)
 	default:
 		items := slices.Clone(s.entries.get(it.entry.Key))
 		items[slices.Index(items, it)] = n

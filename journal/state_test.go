@@ -37,6 +37,7 @@ type stateMachine struct {
 	segment uint64               // being written
 	oldest  uint64               // the oldest one that exists
 	model   map[string][]version // by key, oldest first
+	records []uint64             // of streams, oldest first
 	spools  map[uint64]bool      // already released
 	next    uint64               // spool file
 	remote  int
@@ -221,6 +222,33 @@ func (m *stateMachine) Pack(t *rapid.T) {
 	m.state.packs.setBusy(number, false)
 }
 
+func (m *stateMachine) Append(t *rapid.T) {
+	k := akigw.Key{Name: m.key(t)}
+	o := &op{kind: kindRecord, key: k, put: &Entry{Key: k, Size: 3, ETag: "abc"}, data: []byte("abc")} // the ETag is for Compact
+	if rapid.Bool().Draw(t, "spooled") {
+		m.next++
+		o.data, o.spool = nil, m.next
+	}
+	m.write(t, o)
+	m.records = append(m.records, m.number)
+}
+
+func (m *stateMachine) RecordsDone(t *rapid.T) {
+	o := &op{kind: kindRecordsDone}
+	m.records = slices.DeleteFunc(m.records, func(n uint64) bool {
+		if !rapid.Bool().Draw(t, "done") {
+			return false
+		}
+		o.done = append(o.done, n)
+		return true
+	})
+	if rapid.Bool().Draw(t, "twice") {
+		m.write(t, o)
+	}
+	o.done = append(o.done, m.number+1000) // not one that exists
+	m.write(t, o)
+}
+
 func (m *stateMachine) Unpack(t *rapid.T) {
 	for n, k := range m.state.packs.empty {
 		m.write(t, &op{kind: kindUnpacked, entry: n, key: k.key})
@@ -299,7 +327,7 @@ func digest(s *state) []string {
 		return true
 	})
 	slices.Sort(all)
-	return append(all, fmt.Sprint(s.live, s.lists.pending.Len(), s.lists.dead.Len(), s.packs.entries, s.bytes, s.records))
+	return append(all, fmt.Sprint(s.streams.held()), fmt.Sprint(s.live, s.lists.pending.Len(), s.lists.dead.Len(), s.packs.entries, s.bytes, s.records))
 }
 
 // Check compares the state with the model, and its sums with the values that they add up.
@@ -327,6 +355,14 @@ func (m *stateMachine) Check(t *rapid.T) {
 	}
 	if s.live != live || s.lists.dead.Len() != dead || s.lists.pending.Len() != pending {
 		t.Fatalf("%d entries, %d dead, %d pending, not %d, %d, %d", s.live, s.lists.dead.Len(), s.lists.pending.Len(), live, dead, pending)
+	}
+	var records []uint64
+	s.streams.live.Scan(func(n uint64, it *item) bool {
+		records = append(records, n)
+		return s.items[n] == it && it.kind == kindRecord
+	})
+	if !slices.Equal(records, m.records) || s.streams.bytes != int64(3*len(records)) {
+		t.Fatalf("records %d of streams, not %d; %d bytes", records, m.records, s.streams.bytes)
 	}
 	m.checkSums(t)
 }

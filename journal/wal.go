@@ -46,6 +46,8 @@ type wal struct {
 	sealed    bool   // nothing more is written to the last segment
 	following succession
 	reserved  bool // the last segment was a piece of the reserve
+	streams   bool // new segments may hold records of streams, see formatVersion
+	mayHold   bool // the last segment may
 	buffer    []byte
 }
 
@@ -77,9 +79,10 @@ func (w *wal) segmentName(id uint64) string {
 // append writes records to the last segment, syncs it once, and returns the place of each record.
 // If the disk is full, it seals the segment and returns ErrFull. Any other error is final.
 func (w *wal) append(ops []*op) ([]place, error) {
+	ofStreams := slices.ContainsFunc(ops, func(o *op) bool { return o.kind.ofStreams() })
 	err := w.health.failure()
 	if err == nil {
-		err = w.ready()
+		err = w.ready(ofStreams)
 	}
 	places := make([]place, 0, len(ops))
 	buf := w.buffer[:0]
@@ -91,6 +94,11 @@ func (w *wal) append(ops []*op) ([]place, error) {
 		buf = appendFrame(buf, w.next, w.durable, payload)
 		w.next++
 	}
+	if ofStreams {
+		// A release that does not know the records reads the mark, so that it continues the log after them.
+		buf = appendFrame(buf, w.next, w.durable, (&op{kind: kindMark}).encode(nil))
+		w.next++
+	}
 	w.buffer = buf
 	if err == nil {
 		err = w.write(buf)
@@ -98,12 +106,14 @@ func (w *wal) append(ops []*op) ([]place, error) {
 	return places, err
 }
 
-// ready begins the next segment if the last one is full or sealed.
-func (w *wal) ready() error {
+// ready begins the next segment if the last one is full or sealed, or if its head does not say that
+// it may hold records of streams and there are some to be written.
+func (w *wal) ready(ofStreams bool) error {
+	w.streams = w.streams || ofStreams
 	switch {
 	case w.sealed:
 		return w.begin()
-	case w.length > w.segmentBytes && !w.reserved:
+	case w.length > w.segmentBytes && !w.reserved, ofStreams && !w.mayHold:
 		return w.rotate()
 	}
 	return nil
@@ -197,7 +207,7 @@ func (w *wal) create(s succession) error {
 // the previous segment do not count from then on, so nothing is in doubt any more. The error of a
 // sync is spool.ErrUnsynced.
 func (w *wal) head(f vfs.File, s succession) error {
-	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: w.epoch.number, before: s.before, length: s.length, holes: w.knownHoles(), nonce: w.epoch.nonce}}
+	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: w.epoch.number, before: s.before, length: s.length, holes: w.knownHoles(), nonce: w.epoch.nonce, streams: w.streams}}
 	b := appendFrame(nil, w.next, 0, head.encode(nil))
 	w.next++
 	_, err := f.Write(b)
@@ -215,7 +225,7 @@ func (w *wal) head(f vfs.File, s succession) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	w.durable, w.marked, w.sealed, w.reserved = int64(len(b)), false, false, false
+	w.durable, w.marked, w.sealed, w.reserved, w.mayHold = int64(len(b)), false, false, false, w.streams
 	w.add(&segment{id: s.id, file: f, size: int64(len(b)), fileID: fileID})
 	w.begun()
 	return nil

@@ -25,7 +25,7 @@ func (s *space) reserve(size int64) buckets.Cause {
 	switch {
 	case st.Problem != nil:
 		why = buckets.Journal
-	case st.Bytes+incoming <= int64(s.config.MaxPendingBytes) && st.Pending+st.Dead < s.config.MaxPending &&
+	case st.Bytes+incoming <= int64(s.config.MaxPendingBytes) && st.Pending+st.Dead+st.Records.Number < s.config.MaxPending &&
 		sinceOldest(st) < time.Duration(s.config.MaxPendingSecs)*time.Second && s.free() >= int64(s.config.MinFreeBytes)+incoming:
 		return buckets.NoCause
 	}

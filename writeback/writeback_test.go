@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/s3mem"
+	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/uploadpool"
@@ -139,6 +141,27 @@ func TestLimits(t *testing.T) {
 			t.Errorf("a write beyond the count limit is accepted: %v", err)
 		}
 	})
+	for what, records := range map[string][]int{"number of records of streams": {1, 1, 1}, "bytes of records of streams": {600_000, 448_576}} {
+		t.Run(what, func(t *testing.T) {
+			w := open(t, testConfig)
+			done := make(chan error, 1)
+			for _, size := range records {
+				d := w.journal.Receive(-1)
+				if _, err := d.Write(make([]byte, size)); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.journal.Records.Append(d, "s", time.Now(), func(_ journal.Record, err error) { done <- err }); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+			}
+			if more, err := w.Accept(t.Context(), key("d"), 1, nil); more != nil || err != nil {
+				t.Errorf("a write beyond the limit is accepted: %v", err)
+			}
+		})
+	}
 	t.Run("disk", func(t *testing.T) {
 		c := testConfig
 		var full atomic.Bool

@@ -87,6 +87,18 @@ func (d *Decoder) Byte() byte {
 	return v
 }
 
+// Take reads n bytes, as a part of the slice that was passed to NewDecoder; nil, and d is bad, if there
+// are fewer.
+func (d *Decoder) Take(n int) []byte {
+	if n < 0 || n > len(d.b) {
+		d.Fail()
+		return nil
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
 // Flag reads what AppendFlag wrote.
 func (d *Decoder) Flag() bool { return d.Byte() == 1 }
 
