@@ -91,8 +91,8 @@ func (c *Config) Check(report func(key, problem string)) {
 // leastSecret is the smallest number of bytes of an encryption key file.
 const leastSecret = 32
 
-// secret reads the encryption key file, nil if there is none.
-func (c *Config) secret() ([]byte, error) {
+// Secret reads the key that encrypts values on disk from the encryption key file; nil if there is none.
+func (c *Config) Secret() ([]byte, error) {
 	if c.EncryptionKeyFile == "" {
 		return nil, nil
 	}

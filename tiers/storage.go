@@ -98,7 +98,7 @@ func openStorage(o *Options) (s *storage, first uint64, err error) {
 	config, dir := o.Config, o.Dir
 	var secret []byte
 	if config.WarmBytes > 0 {
-		if secret, err = config.secret(); err != nil {
+		if secret, err = config.Secret(); err != nil {
 			return nil, 0, err
 		}
 	}
