@@ -49,7 +49,7 @@ type chunkChain struct {
 }
 
 func (c *chunkChain) verify(kind, digests, signature string) error {
-	text := appendStringToSign(nil, kind, c.time, c.day, c.region)
+	text := appendStringToSign(nil, kind, c.time, c.day, c.region, service)
 	text = append(text, c.previous...)
 	text = append(text, '\n')
 	want := c.key.sum(append(text, digests...))

@@ -18,7 +18,8 @@ type credential struct {
 	time          string // X-Amz-Date
 	token         string
 	place         Place
-	v2            bool // signature version 2: verifyV2 parses the rest, which is in signature
+	service       string // of the scope that is expected
+	v2            bool   // signature version 2: verifyV2 parses the rest, which is in signature
 }
 
 // authenticates reports whether a query parameter belongs to a presigned URL. A URL with any of them counts as
@@ -54,7 +55,7 @@ func parseCredential(h http.Header, query url.Values, region string) (credential
 	case old:
 		return credential{place: Query, v2: true}, nil
 	case len(auth) > 0:
-		return fromHeader(auth[0], h, region)
+		return fromHeader(auth[0], h, region, service)
 	case inQuery:
 		return fromQuery(h, query, region)
 	case len(h["X-Amz-Security-Token"]) > 0:
@@ -71,7 +72,7 @@ const badMechanism = "The authorization mechanism you have provided is not suppo
 
 // fromHeader parses "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=...,
 // Signature=..." ("Authenticating Requests: Using the Authorization Header").
-func fromHeader(auth string, h http.Header, region string) (credential, error) {
+func fromHeader(auth string, h http.Header, region, service string) (credential, error) {
 	kind, rest, ok := cut(auth, ' ')
 	switch {
 	case !ok:
@@ -83,7 +84,7 @@ func fromHeader(auth string, h http.Header, region string) (credential, error) {
 	case kind != algorithm:
 		return credential{}, notAuthorization("Unsupported Authorization Type", kind)
 	}
-	c := credential{place: Header, token: first(h["X-Amz-Security-Token"])}
+	c := credential{place: Header, service: service, token: first(h["X-Amz-Security-Token"])}
 	scope, err := c.parseFields(rest)
 	if err != nil {
 		return c, err
@@ -168,6 +169,7 @@ func fromQuery(h http.Header, query url.Values, region string) (credential, erro
 	}
 	c := credential{
 		place:         Query,
+		service:       service,
 		signature:     query.Get("X-Amz-Signature"),
 		signedHeaders: query.Get("X-Amz-SignedHeaders"),
 		time:          query.Get("X-Amz-Date"),
@@ -192,8 +194,8 @@ func (c *credential) parseScope(scope, region string) error {
 		return c.scopeError("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
 	case end != terminator:
 		return c.scopeError("incorrect terminal " + strconv.Quote(end) + ". This endpoint uses \"aws4_request\".")
-	case gotService != service:
-		return c.scopeError("incorrect service " + strconv.Quote(gotService) + ". This endpoint belongs to \"s3\".")
+	case gotService != c.service:
+		return c.scopeError("incorrect service " + strconv.Quote(gotService) + ". This endpoint belongs to " + strconv.Quote(c.service) + ".")
 	case !isDay(day):
 		return c.scopeError("incorrect date format " + strconv.Quote(day) + ". This date in the credential must be in the format \"yyyyMMdd\".")
 	case gotRegion != region:

@@ -112,7 +112,7 @@ func (v *Verifier) verifyFormV4(f form, now time.Time) (Identity, error) {
 	if kind := f.fields[fieldAlgorithm]; kind != algorithm {
 		return Identity{}, s3err.InvalidArgument.With("Only AWS4-HMAC-SHA256 is supported").About("ArgumentName", "X-Amz-Algorithm").About("ArgumentValue", kind)
 	}
-	c := credential{place: Form, time: f.fields[fieldDate], token: f.fields[fieldToken], signature: f.fields[fieldSignature]}
+	c := credential{place: Form, service: service, time: f.fields[fieldDate], token: f.fields[fieldToken], signature: f.fields[fieldSignature]}
 	at, ok := parseTime(c.time)
 	if !ok {
 		return Identity{}, s3err.InvalidArgument.With("X-Amz-Date must be formated via ISO8601 Long format").About("ArgumentName", "X-Amz-Date").About("ArgumentValue", c.time)
@@ -127,7 +127,7 @@ func (v *Verifier) verifyFormV4(f form, now time.Time) (Identity, error) {
 		return Identity{}, s3err.AccessDenied.With("Request is not valid yet.")
 	}
 	stored, known := v.lookup(c.accessKey)
-	key := v.signing.derive(stored.Secret, c.day, v.Region)
+	key := v.signing.derive(stored.Secret, c.day, v.Region, service)
 	want := hex.EncodeToString(key.appendSum(nil, []byte(f.fields[fieldPolicy])))
 	if !hmac.Equal([]byte(want), []byte(c.signature)) || !known {
 		return Identity{}, f.mismatch(&c)

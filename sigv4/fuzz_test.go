@@ -116,7 +116,7 @@ func chunked(mode Mode, chunks ...string) []byte {
 	for _, c := range append(chunks, "") {
 		fmt.Fprintf(&b, "%x", len(c))
 		if mode != UnsignedTrailer {
-			text := appendStringToSign(nil, "AWS4-HMAC-SHA256-PAYLOAD", "", "", "")
+			text := appendStringToSign(nil, "AWS4-HMAC-SHA256-PAYLOAD", "", "", "", service)
 			sum := chunkKey.sum(append(text, chain.previous+"\n"+emptySHA256+"\n"+hexSHA256([]byte(c))...))
 			chain.previous = hex.EncodeToString(sum[:])
 			b.WriteString(";chunk-signature=" + chain.previous)
@@ -130,7 +130,7 @@ func chunked(mode Mode, chunks ...string) []byte {
 		b.WriteString("x-amz-checksum-crc32:AAAAAA==\r\n")
 	}
 	if mode == StreamingTrailer {
-		text := appendStringToSign(nil, "AWS4-HMAC-SHA256-TRAILER", "", "", "")
+		text := appendStringToSign(nil, "AWS4-HMAC-SHA256-TRAILER", "", "", "", service)
 		sum := chunkKey.sum(append(text, chain.previous+"\n"+hexSHA256([]byte("x-amz-checksum-crc32:AAAAAA==\n"))...))
 		b.WriteString("x-amz-trailer-signature:" + hex.EncodeToString(sum[:]) + "\r\n")
 	}

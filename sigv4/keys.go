@@ -31,16 +31,16 @@ type signingKeys struct {
 	derived atomic.Int64              // how many keys were derived; tests count the work by it
 }
 
-type signingID struct{ accessKey, day string }
+type signingID struct{ accessKey, day, service string }
 
 // maxSigningKeys bounds the memory of the cache.
 const maxSigningKeys = 1024
 
 // cached returns a cached key, nil if there is none.
-func (s *signingKeys) cached(accessKey, secret, day string) *signingKey {
+func (s *signingKeys) cached(accessKey, secret, day, service string) *signingKey {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	key := s.keys[signingID{accessKey, day}]
+	key := s.keys[signingID{accessKey, day, service}]
 	if key == nil || key.secret != secret { // the secret was rotated
 		return nil
 	}
@@ -48,14 +48,14 @@ func (s *signingKeys) cached(accessKey, secret, day string) *signingKey {
 }
 
 // derive makes a signing key.
-func (s *signingKeys) derive(secret, day, region string) *signingKey {
+func (s *signingKeys) derive(secret, day, region, service string) *signingKey {
 	s.derived.Add(1)
-	return newSigningKey(secret, day, region)
+	return newSigningKey(secret, day, region, service)
 }
 
 // remember caches a key that verified a request.
-func (s *signingKeys) remember(accessKey, day string, key *signingKey) {
-	id := signingID{accessKey, day}
+func (s *signingKeys) remember(accessKey, day, service string, key *signingKey) {
+	id := signingID{accessKey, day, service}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys == nil {
@@ -78,7 +78,7 @@ type signingKey struct {
 }
 
 // newSigningKey derives a signing key ("Calculate the signature" in the IAM user guide).
-func newSigningKey(secret, day, region string) *signingKey {
+func newSigningKey(secret, day, region, service string) *signingKey {
 	key := &signingKey{secret: secret, raw: sign(sign(sign(sign([]byte("AWS4"+secret), day), region), service), terminator)}
 	key.macs.Put(hmac.New(sha256.New, key.raw)) // at once, so that the first signature takes no more work than any other
 	return key
@@ -105,7 +105,7 @@ func (k *signingKey) signedRequest(r *http.Request, path string, query url.Value
 	defer buffers.Put(buf)
 	b := appendCanonical((*buf)[:0], r, path, query, c.signedHeaders, declared)
 	digest := sha256.Sum256(b)
-	b = appendStringToSign(b[:0], algorithm, c.time, c.day, region)
+	b = appendStringToSign(b[:0], algorithm, c.time, c.day, region, c.service)
 	b = hex.AppendEncode(b, digest[:])
 	want := k.sum(b)
 	b = hex.AppendEncode(b[:0], want[:])
@@ -115,16 +115,16 @@ func (k *signingKey) signedRequest(r *http.Request, path string, query url.Value
 }
 
 // appendStringToSign appends the beginning of a string to sign. The end depends on what is signed.
-func appendStringToSign(b []byte, kind, at, day, region string) []byte {
+func appendStringToSign(b []byte, kind, at, day, region, service string) []byte {
 	b = append(b, kind...)
 	b = append(b, '\n')
 	b = append(b, at...)
 	b = append(b, '\n')
-	return append(appendScope(b, day, region), '\n')
+	return append(appendScope(b, day, region, service), '\n')
 }
 
 // appendScope appends a credential scope.
-func appendScope(b []byte, day, region string) []byte {
+func appendScope(b []byte, day, region, service string) []byte {
 	b = append(b, day...)
 	b = append(b, '/')
 	b = append(b, region...)

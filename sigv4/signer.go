@@ -71,7 +71,7 @@ func (s *Signer) sign(r *http.Request, query url.Values, keys KeyPair, declared 
 	digest, signedHeaders := space.canonical(r, query, declared)
 
 	start := len(space.text)
-	b := appendStringToSign(space.text, algorithm, date, key.day, s.Region)
+	b := appendStringToSign(space.text, algorithm, date, key.day, s.Region, service)
 	b = hex.AppendEncode(b, digest[:])
 	b = key.appendSum(b, b[start:])
 	signature := b[len(b)-sha256.Size:]
@@ -79,7 +79,7 @@ func (s *Signer) sign(r *http.Request, query url.Values, keys KeyPair, declared 
 	b = append(b, algorithm+" Credential="...)
 	b = append(b, keys.AccessKey...)
 	b = append(b, '/')
-	b = appendScope(b, key.day, s.Region)
+	b = appendScope(b, key.day, s.Region, service)
 	b = append(b, ", SignedHeaders="...)
 	b = append(b, signedHeaders...)
 	b = append(b, ", Signature="...)
@@ -127,7 +127,7 @@ func (s *Signer) key(secret, day string) *datedKey {
 	if key := s.newest.Load(); key != nil && key.day == day && key.secret == secret {
 		return key
 	}
-	key := &datedKey{newSigningKey(secret, day, s.Region), day}
+	key := &datedKey{newSigningKey(secret, day, s.Region, service), day}
 	s.newest.Store(key)
 	return key
 }

@@ -108,19 +108,19 @@ func (v *Verifier) lookup(accessKey string) (stored Credential, known bool) {
 // checkSignature compares the signature first, and then checks what else the key demands.
 func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
 	stored, known := v.lookup(cred.accessKey)
-	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day)
+	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day, cred.service)
 	cached := key != nil
 	if !cached {
-		key = v.signing.derive(stored.Secret, cred.day, v.Region)
+		key = v.signing.derive(stored.Secret, cred.day, v.Region, cred.service)
 	}
 	if !key.signedRequest(r, path, query, cred, v.Region, declared) || !known {
 		if cached { // each refusal derives one key, whether or not the access key exists or was used today
-			v.signing.derive(stored.Secret, cred.day, v.Region)
+			v.signing.derive(stored.Secret, cred.day, v.Region, cred.service)
 		}
 		return nil, s3err.SignatureDoesNotMatch
 	}
 	if !cached {
-		v.signing.remember(cred.accessKey, cred.day, key)
+		v.signing.remember(cred.accessKey, cred.day, cred.service, key)
 	}
 	return key, stored.admits(cred.token, now)
 }
