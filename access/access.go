@@ -62,6 +62,7 @@ type snapshot struct {
 type loadedKey struct {
 	credential sigv4.Credential
 	admin      bool
+	user       string
 	rights     *policy.Policy
 }
 
@@ -113,7 +114,7 @@ func (k *Keyring) reload() error {
 // load checks a state as a whole and builds a snapshot of it.
 func load(state *State, root RootKey) (*snapshot, error) {
 	s := &snapshot{keys: map[string]*loadedKey{
-		root.AccessKey: {credential: sigv4.Credential{Secret: root.SecretKey}, rights: policy.Everything},
+		root.AccessKey: {credential: sigv4.Credential{Secret: root.SecretKey}, user: Root, rights: policy.Everything},
 	}}
 	rights := map[string]*policy.Policy{Root: policy.Everything}
 	admins := map[string]bool{}
@@ -133,7 +134,7 @@ func load(state *State, root RootKey) (*snapshot, error) {
 		if s.keys[key.AccessKey] != nil {
 			return nil, fmt.Errorf("key %s of user %s: the ID is already in use; delete the key (akigw keys delete %s), or choose another root key pair", key.AccessKey, key.User, key.AccessKey)
 		}
-		l := &loadedKey{credential: sigv4.Credential{Secret: key.SecretKey, Token: key.SessionToken, Expires: key.Expires}, admin: admins[key.User], rights: outer}
+		l := &loadedKey{credential: sigv4.Credential{Secret: key.SecretKey, Token: key.SessionToken, Expires: key.Expires}, admin: admins[key.User], user: key.User, rights: outer}
 		if len(key.Policy) > 0 {
 			own, err := policy.Parse(key.Policy)
 			if err != nil {
@@ -179,6 +180,22 @@ func (k *Keyring) PolicyOf(id sigv4.Identity) *policy.Policy {
 		return found.rights
 	}
 	return nil
+}
+
+// UserOf returns the name of the user whose key signed a request: Root for the root key pair and
+// temporary keys of it, Anonymous for a request without credentials, "" for a key that was deleted
+// after its signature was verified.
+func (k *Keyring) UserOf(id sigv4.Identity) string {
+	switch {
+	case !id.Verified():
+		return ""
+	case id.Anonymous():
+		return Anonymous
+	}
+	if found := k.snapshot.Load().keys[id.AccessKey()]; found != nil && !found.admin {
+		return found.user
+	}
+	return ""
 }
 
 // Edit changes the state: it reads the file, applies change, checks the result as a whole, and

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/akidb/akigw/internal/glob"
@@ -10,7 +11,7 @@ import (
 // matches Unlisted as well.
 func actionsLike(pattern string) map[string]bool {
 	named := map[string]bool{}
-	for _, a := range Actions {
+	for _, a := range slices.Concat(Actions, VectorActions) {
 		if glob.Match(strings.ToLower(pattern), strings.ToLower(a)) {
 			named[a] = true
 		}
@@ -117,4 +118,28 @@ var Actions = []string{
 	"s3:UpdateBucketMetadataInventoryTableConfiguration",
 	"s3:UpdateBucketMetadataJournalTableConfiguration",
 	"s3:UpdateObjectEncryption",
+}
+
+// VectorActions are the actions of S3 Vectors ("Actions, resources, and condition keys for Amazon S3
+// Vectors" in the service authorization reference): one for each operation.
+var VectorActions = []string{
+	"s3vectors:CreateIndex",
+	"s3vectors:CreateVectorBucket",
+	"s3vectors:DeleteIndex",
+	"s3vectors:DeleteVectorBucket",
+	"s3vectors:DeleteVectorBucketPolicy",
+	"s3vectors:DeleteVectors",
+	"s3vectors:GetIndex",
+	"s3vectors:GetVectorBucket",
+	"s3vectors:GetVectorBucketPolicy",
+	"s3vectors:GetVectors",
+	"s3vectors:ListIndexes",
+	"s3vectors:ListTagsForResource",
+	"s3vectors:ListVectorBuckets",
+	"s3vectors:ListVectors",
+	"s3vectors:PutVectorBucketPolicy",
+	"s3vectors:PutVectors",
+	"s3vectors:QueryVectors",
+	"s3vectors:TagResource",
+	"s3vectors:UntagResource",
 }

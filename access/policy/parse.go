@@ -16,6 +16,7 @@ const MaxBytes = 20 << 10
 
 const (
 	arn          = "arn:aws:s3:::"
+	vectorARN    = "arn:aws:s3vectors:"
 	prefixKey    = "s3:prefix"
 	delimiterKey = "s3:delimiter"
 )
@@ -53,6 +54,7 @@ func (l *statements) UnmarshalJSON(raw []byte) error {
 type jsonStatement struct {
 	Sid       string
 	Effect    string
+	Principal json.RawMessage // refused in the policy of a user
 	Action    oneOrMany
 	Resource  oneOrMany
 	Condition map[string]map[string]oneOrMany
@@ -67,24 +69,9 @@ func strictJSON(raw []byte, into any) error {
 
 // Parse parses a policy document. The error tells the author what to fix.
 func Parse(raw []byte) (*Policy, error) {
-	if len(raw) > MaxBytes {
-		return nil, fmt.Errorf("the policy has %d bytes; the limit is %d", len(raw), MaxBytes)
-	}
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil, errors.New("there is no policy")
-	}
-	if err := checkNames(raw); err != nil {
+	doc, err := parseDocument(raw, unsupported)
+	if err != nil {
 		return nil, err
-	}
-	var doc document
-	if err := strictJSON(raw, &doc); err != nil {
-		return nil, fmt.Errorf("the policy is not supported by this gateway: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if doc.Version != "" && doc.Version != "2012-10-17" && doc.Version != "2008-10-17" {
-		return nil, fmt.Errorf("Version: %q is not a policy version; use \"2012-10-17\"", doc.Version)
-	}
-	if len(doc.Statement) == 0 {
-		return nil, errors.New("the policy has no Statement")
 	}
 	p := &Policy{}
 	for i, s := range doc.Statement {
@@ -97,6 +84,30 @@ func Parse(raw []byte) (*Policy, error) {
 	return p, nil
 }
 
+// parseDocument decodes a document strictly. unsupported are the elements to refuse, with advice.
+func parseDocument(raw []byte, unsupported map[string]string) (*document, error) {
+	if len(raw) > MaxBytes {
+		return nil, fmt.Errorf("the policy has %d bytes; the limit is %d", len(raw), MaxBytes)
+	}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return nil, errors.New("there is no policy")
+	}
+	if err := checkNames(raw, unsupported); err != nil {
+		return nil, err
+	}
+	var doc document
+	if err := strictJSON(raw, &doc); err != nil {
+		return nil, fmt.Errorf("the policy is not supported by this gateway: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if doc.Version != "" && doc.Version != "2012-10-17" && doc.Version != "2008-10-17" {
+		return nil, fmt.Errorf("Version: %q is not a policy version; use \"2012-10-17\"", doc.Version)
+	}
+	if len(doc.Statement) == 0 {
+		return nil, errors.New("the policy has no Statement")
+	}
+	return &doc, nil
+}
+
 // unsupported are the elements of the full policy language that are refused, each with advice.
 var unsupported = map[string]string{
 	"notaction":    "list the actions in Action, or deny the others",
@@ -107,7 +118,7 @@ var unsupported = map[string]string{
 
 // checkNames refuses a document in which a name occurs twice in one object, in whatever case: JSON
 // parsers differ in which one they use.
-func checkNames(raw []byte) error {
+func checkNames(raw []byte, unsupported map[string]string) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	type object struct {
 		names  map[string]bool // nil in a list
@@ -189,17 +200,47 @@ func (s *jsonStatement) parse() (parsed statement, err error) {
 		maps.Copy(parsed.actions, named)
 	}
 	for _, r := range s.Resource {
-		resource, ok := strings.CutPrefix(r, arn)
-		switch {
-		case strings.Contains(r, "${"):
-			return parsed, fmt.Errorf("Resource: %q contains a policy variable, which is not supported", r)
-		case r != "*" && (!ok || resource == ""):
-			return parsed, fmt.Errorf("Resource: %q must be \"*\" or start with %q and name a bucket", r, arn)
+		if err := parsed.addResource(r); err != nil {
+			return parsed, err
 		}
-		parsed.resources = append(parsed.resources, strings.TrimPrefix(r, arn))
 	}
 	parsed.conditions, err = parseConditions(s.Condition)
 	return parsed, err
+}
+
+// addResource adds a resource of either service; "*" is one of both.
+func (s *statement) addResource(r string) error {
+	resource, isS3 := strings.CutPrefix(r, arn)
+	switch {
+	case strings.Contains(r, "${"):
+		return fmt.Errorf("Resource: %q contains a policy variable, which is not supported", r)
+	case r == "*":
+		s.resources, s.vectors = append(s.resources, r), append(s.vectors, r)
+	case strings.HasPrefix(r, vectorARN):
+		if !vectorResource(r) {
+			return fmt.Errorf("Resource: %q must be %sREGION:ACCOUNT:bucket/NAME, which may be followed by /index/NAME; wildcards may stand for any part", r, vectorARN)
+		}
+		s.vectors = append(s.vectors, r)
+	case !isS3 || resource == "":
+		return fmt.Errorf("Resource: %q must be \"*\", or start with %q and name a bucket, or with %q", r, arn, vectorARN)
+	default:
+		s.resources = append(s.resources, resource)
+	}
+	return nil
+}
+
+// vectorResource reports whether a pattern can match the ARN of a vector bucket or an index.
+func vectorResource(pattern string) bool {
+	rest := strings.TrimPrefix(pattern, vectorARN)
+	if strings.HasSuffix(rest, "*") && strings.Count(rest, ":") < 2 {
+		return true // the wildcard stands for the rest, colons included
+	}
+	parts := strings.SplitN(rest, ":", 3)
+	if len(parts) != 3 || parts[0] == "" || parts[1] == "" {
+		return false
+	}
+	name, named := strings.CutPrefix(parts[2], "bucket/")
+	return named && name != "" || strings.HasPrefix(parts[2], "*")
 }
 
 // operators are the string comparisons of conditions: whether they negate, and whether they take
