@@ -149,6 +149,9 @@ func objectSize(r *http.Request, w *answer) int64 {
 
 // loggedOperation returns S3's name of an operation in its logs: REST.METHOD.RESOURCE.
 func loggedOperation(r *http.Request, w *answer, op string) string {
+	if w.vectors {
+		return "S3VECTORS." + op
+	}
 	method, resource := r.Method, "OBJECT"
 	switch {
 	case w.call == nil || w.call.key.Bucket == "":

@@ -23,6 +23,7 @@ type answer struct {
 	status    int
 	bytes     int64
 	code      string // S3 error code, "" for none
+	vectors   bool   // the request is one of S3 Vectors: errors have the form of that service
 	kept      bool   // the response began before its outcome was known (see keepAlive)
 	started   time.Time
 	head      time.Duration // time from started until the head was sent, 0 before

@@ -24,6 +24,7 @@ type authoriser struct {
 	Store    *tiers.Store
 	Writes   *writeback.WriteBack
 	Upstream Upstream
+	Reserved Reserved
 }
 
 // authorise decides whether a call is allowed, before the cache, the object or a condition is
@@ -118,6 +119,9 @@ func (c *call) allowedDelete(o deletion) bool {
 func (g *authoriser) checkKeys(c *call) error {
 	if g.Writes.Reserved(c.key) || c.source != nil && g.Writes.Reserved(c.source.key) {
 		return s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")
+	}
+	if err := g.Reserved.check(c); err != nil {
+		return err
 	}
 	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
 		return nil

@@ -91,7 +91,8 @@ func (g *objectWrites) deleteObjects(w *answer, c *call, _ sigv4.Identity) error
 		return err
 	}
 	denied := request.split(func(o deletion) bool {
-		return c.allowedDelete(o) && !g.Writes.Reserved(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
+		key := akigw.Key{Bucket: c.key.Bucket, Name: o.name}
+		return c.allowedDelete(o) && !g.Writes.Reserved(key) && !g.Reserved.has(key)
 	})
 	if done, err := g.acknowledgeDeletes(w, c, request, denied); done || err != nil {
 		return err

@@ -41,6 +41,10 @@ func (e *errorWriter) answer(w *answer, r *http.Request, requestID string, err e
 	if w.status != 0 && !w.kept { // too late for an error document
 		panic(http.ErrAbortHandler)
 	}
+	if w.vectors {
+		e.answerVectors(w, r, requestID, err)
+		return
+	}
 	var refused *cold.ResponseError
 	coded := clientError(w, err)
 	if coded == nil && errors.As(err, &refused) {

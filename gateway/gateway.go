@@ -61,6 +61,10 @@ type Options struct {
 	Compare *compare.Comparer
 	// Shadow is told of each request whose settings have a shadow mode; nil: nothing is counted.
 	Shadow *shadow.Shadow
+	// Vectors answers requests of S3 Vectors; nil: they are refused.
+	Vectors Vectors
+	// Reserved are the keys of vector collections, which S3 clients have no access to.
+	Reserved Reserved
 	// Domains are the names below which the first label of a host name is a bucket.
 	Domains []string
 }
@@ -81,7 +85,7 @@ func New(o Options) *Gateway {
 		o.Writes = writeback.New(writeback.Options{})
 	}
 	count := newCounters(cmp.Or(o.Metrics, metrics.NewSet()))
-	h := newHandlers(o.Store, o.Writes, o.Upstream, o.Compare, o.Log)
+	h := newHandlers(o.Store, o.Writes, o.Upstream, o.Reserved, o.Compare, o.Log)
 	quotas := limits.NewQuotas(limits.QuotaOptions{MaxBuckets: o.MaxBuckets, Quotas: o.Quotas, Objects: objectSizes{o.Store, o.Writes}, Buckets: h.buckets, Log: o.Log, Metrics: o.Metrics})
 	deadlines, _ := o.Upstream.(deadliner)
 	return &Gateway{options: o, handlers: h, quotas: quotas, pipeline: &pipeline{
@@ -89,8 +93,9 @@ func New(o Options) *Gateway {
 		throttle:   limits.NewThrottle(o.FailuresPerMinute, o.Metrics),
 		domains:    o.Domains,
 		router:     newRouter(routes(h)),
-		access:     &authoriser{o.Policies, o.Store, o.Writes, o.Upstream},
+		access:     &authoriser{o.Policies, o.Store, o.Writes, o.Upstream, o.Reserved},
 		preflights: &preflights{o.Upstream, o.Domains},
+		vectors:    o.Vectors,
 		memory:     o.Memory,
 		upstream:   o.Upstream,
 		deadlines:  deadlines,

@@ -21,10 +21,10 @@ type handlers struct {
 	buckets *bucketLists      // ListBuckets
 }
 
-func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, comparer *compare.Comparer, log *slog.Logger) *handlers {
+func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, reserved Reserved, comparer *compare.Comparer, log *slog.Logger) *handlers {
 	f := &forwarder{Store: store, Writes: writes, Upstream: upstream}
 	uploads := &multipartUploads{Store: store, Writes: writes, forward: f, log: log, minPart: minPart}
-	puts := &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream}
+	puts := &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream, Reserved: reserved}
 	return &handlers{
 		forward: f,
 		reads:   &objectReads{Store: store, forward: f, compare: comparer, log: log},
@@ -32,7 +32,7 @@ func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstr
 		forms:   &formUploads{Upstream: upstream, writes: puts},
 		copies:  &copies{Store: store, Writes: writes, forward: f, uploads: uploads},
 		uploads: uploads,
-		lists:   &listings{Store: store, Writes: writes, forward: f, Upstream: upstream},
+		lists:   &listings{Store: store, Writes: writes, forward: f, Upstream: upstream, Reserved: reserved},
 		buckets: &bucketLists{forward: f, Upstream: upstream},
 	}
 }

@@ -17,13 +17,14 @@ type listings struct {
 	Store    *tiers.Store
 	Writes   *writeback.WriteBack
 	Upstream Upstream
+	Reserved Reserved
 	forward  *forwarder
 }
 
 // listObjects answers ListObjects and ListObjectsV2 with the upstream's own pages, from memory where
 // a rule allows that, or merged with pending writes.
 func (g *listings) listObjects(w *answer, c *call, id sigv4.Identity) error {
-	if g.Writes.WritesBack(c.key.Bucket) {
+	if g.Writes.WritesBack(c.key.Bucket) || g.Reserved.in(c.key.Bucket) {
 		return g.listMerged(w, c)
 	}
 	request := c.upstreamRequest()

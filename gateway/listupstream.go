@@ -25,9 +25,13 @@ type upstreamList struct {
 // upstreamPage asks the upstream for up to max items after q.after that have not been sent.
 func (g *listings) upstreamPage(q *listRequest, max int) (items []listItem, truncated bool, err error) {
 	items, truncated, last, err := g.fetchPage(q, q.after, max)
-	if err == nil && truncated && strings.HasPrefix(last, overlay.ReservedPrefix) { // the gateway's own keys are skipped
+	for range 2 { // the gateway's own keys are skipped, and those of vector collections
+		next := g.beyondHidden(q.call.key.Bucket, last)
+		if err != nil || !truncated || next == "" {
+			break
+		}
 		var more []listItem
-		more, truncated, _, err = g.fetchPage(q, beyond(overlay.ReservedPrefix), max)
+		more, truncated, last, err = g.fetchPage(q, next, max)
 		items = append(items, more...)
 	}
 	if err == nil && truncated && len(items) == 0 {
@@ -77,16 +81,28 @@ func (g *listings) fetchPage(q *listRequest, after string, max int) (items []lis
 			k++
 		}
 		last = item.name
-		if !q.sent(item) && !hidden(item) {
+		if !q.sent(item) && !g.hidden(q.call.key.Bucket, item) {
 			items = append(items, item)
 		}
 	}
 	return items, list.IsTruncated, last, nil
 }
 
-// hidden reports whether an item is the gateway's own, or a prefix of only such items.
-func hidden(item listItem) bool {
-	return strings.HasPrefix(item.name, overlay.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(overlay.ReservedPrefix, "/")[0]
+// hidden reports whether an item of a bucket is the gateway's own or belongs to vector collections, or
+// is a prefix of only such items.
+func (g *listings) hidden(bucket string, item listItem) bool {
+	return g.Reserved.covers(bucket, item.name) || strings.HasPrefix(item.name, overlay.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(overlay.ReservedPrefix, "/")[0]
+}
+
+// beyondHidden returns where a listing goes on after a hidden name, "" if the name is not hidden.
+func (g *listings) beyondHidden(bucket, last string) string {
+	switch {
+	case strings.HasPrefix(last, overlay.ReservedPrefix):
+		return beyond(overlay.ReservedPrefix)
+	case g.Reserved.covers(bucket, last):
+		return beyond(g.Reserved.Prefix)
+	}
+	return ""
 }
 
 // withoutKey returns the elements of Contents without Key.

@@ -12,6 +12,7 @@ import (
 	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/vectors/wire"
 )
 
 // pipeline takes exchanges through the same steps, whatever accepted the connection:
@@ -26,6 +27,7 @@ type pipeline struct {
 	router     *router
 	access     *authoriser
 	preflights *preflights
+	vectors    Vectors        // nil: none
 	memory     *budget.Budget // of request bodies; nil: no bound
 	upstream   Upstream
 	deadlines  deadliner // nil: none
@@ -67,6 +69,9 @@ func (p *pipeline) run(x *exchange) (answered bool) {
 
 // serve takes an exchange from its parsing to its handler.
 func (p *pipeline) serve(x *exchange) error {
+	if x.answer.vectors || sigv4.ServiceOf(x.request) == wire.Service {
+		return p.serveVectors(x)
+	}
 	if x.request.Method == http.MethodOptions {
 		x.op = preflightOp
 		p.identify(x)
@@ -208,6 +213,9 @@ func (p *pipeline) identify(x *exchange) {
 	h := x.answer.Header()
 	h["x-amz-request-id"] = x.answer.requestID[:1:1]
 	h["x-amz-id-2"] = p.hostID
+	if x.answer.vectors {
+		h["x-amzn-requestid"] = h["x-amz-request-id"]
+	}
 	if p.faults {
 		h["x-akigw-faults"] = []string{"enabled"} // faults can be injected into this gateway
 	}

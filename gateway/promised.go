@@ -155,7 +155,7 @@ func (g *listings) listObjectVersions(w *answer, c *call, _ sigv4.Identity) erro
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode == http.StatusOK && g.Writes.Overlay.Translates(c.key.Bucket) {
+	if resp.StatusCode == http.StatusOK && (g.Writes.Overlay.Translates(c.key.Bucket) || g.Reserved.in(c.key.Bucket)) {
 		if err := g.promiseVersions(c, resp); err != nil {
 			return err
 		}
@@ -164,19 +164,23 @@ func (g *listings) listObjectVersions(w *answer, c *call, _ sigv4.Identity) erro
 	return nil
 }
 
-// promiseVersions replaces the document of ListObjectVersions. A document that is larger than any
-// of S3's stays as it is.
+// promiseVersions replaces the document of ListObjectVersions, without what belongs to vector
+// collections. A document that is larger than any of S3's stays as it is, unless something in it has to
+// be hidden.
 func (g *listings) promiseVersions(c *call, resp *http.Response) error {
 	document, err := io.ReadAll(io.LimitReader(resp.Body, maxList+1))
 	if err != nil {
 		resp.Body.Close()
 		return akigw.ErrUpstreamUnavailable
 	}
-	if len(document) > maxList {
+	if len(document) > maxList && !g.Reserved.in(c.key.Bucket) {
 		unread(resp, document)
 		return nil
 	}
 	resp.Body.Close()
+	if len(document) > maxList {
+		return akigw.ErrUpstreamUnavailable
+	}
 	encoding := elementOf(document, "EncodingType").text
 	document = eachVersion(document, func(raw []byte) []byte {
 		key := akigw.Key{Bucket: c.key.Bucket, Name: decodedName(elementOf(raw, "Key").text, encoding)}
@@ -185,6 +189,7 @@ func (g *listings) promiseVersions(c *call, resp *http.Response) error {
 		}
 		return raw
 	})
+	document = g.Reserved.withoutVersions(c.key.Bucket, document, encoding)
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(document)), int64(len(document))
 	return nil
 }

@@ -89,9 +89,9 @@ func (c *counters) request(op string, status int) *metrics.Counter {
 // kindOf returns the kind of an operation in akigw_gateway_request_seconds.
 func kindOf(op string) string {
 	switch op {
-	case "GetObject", "HeadObject":
+	case "GetObject", "HeadObject", "GetVectors", "QueryVectors":
 		return "read"
-	case "PutObject", "PostObject", "UploadPart", "CopyObject", "UploadPartCopy", "CreateMultipartUpload", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects":
+	case "PutObject", "PostObject", "UploadPart", "CopyObject", "UploadPartCopy", "CreateMultipartUpload", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects", "PutVectors", "DeleteVectors":
 		return "write"
 	}
 	if strings.HasPrefix(op, "List") {
@@ -120,7 +120,7 @@ func (l *recorder) record(x *exchange) {
 	l.counters.served(x, took.Seconds())
 	l.counters.sent.AddInt64(w.bytes)
 	l.counters.received.AddInt64(max(0, x.request.ContentLength))
-	if c := x.answer.call; l.costs != nil && c != nil {
+	if c := x.answer.call; l.costs != nil && c != nil && !w.vectors { // costs are those of S3
 		l.costs.Count(l.costs.Named(c.key.Bucket, w.status), cost.KindOf(c.Method, c.key.Name != "", c.query), c.ContentLength, w.bytes)
 	}
 	if l.accessLog != nil {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -92,14 +93,19 @@ func (c *Config) DomainList() (domains []string) {
 // checkExposure refuses to listen beyond loopback without TLS or with the trial key pair, unless
 // the operator allows it.
 func (c *Config) checkExposure(report func(key, problem string)) {
-	if listen.Loopback(c.Listen) {
+	c.exposed(c.Listen, func(problem string) { report("listen", problem) })
+}
+
+// exposed reports why no listener may be bound to an address.
+func (c *Config) exposed(address string, report func(problem string)) {
+	if listen.Loopback(address) {
 		return
 	}
 	if c.TLSCert == "" && !c.AllowPlaintext {
-		report("listen", c.Listen+" is not loopback and there is no TLS: set tls_cert and tls_key, or allow_plaintext (--allow-plaintext) if something in front encrypts")
+		report(address + " is not loopback and there is no TLS: set tls_cert and tls_key, or allow_plaintext (--allow-plaintext) if something in front encrypts")
 	}
 	if c.AccessKey == "" && !c.AllowTrialKeys {
-		report("listen", c.Listen+" is not loopback and the key pair is the generated trial pair: set access_key and secret_key (AKIGW_ACCESS_KEY, AKIGW_SECRET_KEY), or allow_trial_keys (--allow-trial-keys)")
+		report(address + " is not loopback and the key pair is the generated trial pair: set access_key and secret_key (AKIGW_ACCESS_KEY, AKIGW_SECRET_KEY), or allow_trial_keys (--allow-trial-keys)")
 	}
 }
 
@@ -123,6 +129,19 @@ func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger
 	if around != nil {
 		fast, handler = nil, around(g)
 	}
+	return serverOf(handler, fast, log)
+}
+
+// VectorsServer returns the HTTP server of a listener for S3 Vectors alone. It has the same limits.
+func VectorsServer(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger) *http.Server {
+	handler := g.VectorsHandler()
+	if around != nil {
+		handler = around(handler)
+	}
+	return serverOf(handler, nil, log)
+}
+
+func serverOf(handler http.Handler, fast httpguard.FastPath, log *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
@@ -139,6 +158,29 @@ func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger
 // Bind opens the S3 listener, with TLS if there is a certificate. The metrics of its connections
 // are registered in set; nil: in a private one.
 func Bind(c *Config, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
+	l, err := c.bind(c.Listen, set, log)
+	if err != nil {
+		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
+	}
+	return l, nil
+}
+
+// BindVectors opens a listener for S3 Vectors alone at an address, with the certificate and the limits
+// of the S3 listener. It refuses an address beyond loopback as the S3 listener does.
+func BindVectors(c *Config, address string, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
+	var problems []error
+	c.exposed(address, func(problem string) { problems = append(problems, errors.New(problem)) })
+	l, err := net.Listener(nil), errors.Join(problems...)
+	if err == nil {
+		l, err = c.bind(address, set, log)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("S3 Vectors listener (vectors.listen): %w", err)
+	}
+	return l, nil
+}
+
+func (c *Config) bind(address string, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
 	var secure *tls.Config
 	if c.TLSCert != "" {
 		var err error
@@ -146,9 +188,9 @@ func Bind(c *Config, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
 			return nil, fmt.Errorf("tls_cert and tls_key: %w", err)
 		}
 	}
-	l, err := net.Listen("tcp", c.Listen)
+	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
+		return nil, err
 	}
 	caps := httpguard.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress, Metrics: set}
 	if secure == nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // journal. For each key, those in the upstream come first.
 func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) error {
 	local := g.Writes.Uploads.Of(c.key.Bucket)
-	if len(local) == 0 && !writeback.Local(c.query.Get("upload-id-marker")) {
+	if len(local) == 0 && !g.Reserved.in(c.key.Bucket) && !writeback.Local(c.query.Get("upload-id-marker")) {
 		return g.forward.pass(w, c, id)
 	}
 	q, err := parseList(c)
@@ -75,14 +76,30 @@ type uploadItem struct {
 	upload *writeback.Upload // in the journal; nil: upstream
 }
 
-// upstreamUploads asks the upstream for its uploads after the markers of a call.
+// upstreamUploads asks the upstream for its uploads after the markers of a call. Those of vector
+// collections are skipped.
 func (g *listings) upstreamUploads(c *call, q *listRequest) (items []uploadItem, truncated bool, err error) {
-	request := c.upstreamRequest()
-	request.Query = maps.Clone(c.query)
-	request.Query.Set("encoding-type", "url")
+	query := maps.Clone(c.query)
+	query.Set("encoding-type", "url")
 	if writeback.Local(c.query.Get("upload-id-marker")) {
-		request.Query.Del("upload-id-marker") // the upstream's uploads of that key have been listed
+		query.Del("upload-id-marker") // the upstream's uploads of that key have been listed
 	}
+	items, truncated, err = g.fetchUploads(c, query)
+	if err == nil && truncated && len(items) > 0 && g.Reserved.covers(c.key.Bucket, items[len(items)-1].name) {
+		query.Set("key-marker", g.Reserved.last())
+		query.Del("upload-id-marker")
+		var more []uploadItem
+		more, truncated, err = g.fetchUploads(c, query)
+		items = append(items, more...)
+	}
+	items = slices.DeleteFunc(items, func(item uploadItem) bool { return g.Reserved.covers(c.key.Bucket, item.name) })
+	return items, truncated, err
+}
+
+// fetchUploads asks the upstream for a page of its uploads.
+func (g *listings) fetchUploads(c *call, query url.Values) (items []uploadItem, truncated bool, err error) {
+	request := c.upstreamRequest()
+	request.Query = query
 	var list struct {
 		IsTruncated  bool
 		EncodingType string

@@ -13,6 +13,7 @@ type objectWrites struct {
 	Store    *tiers.Store
 	Writes   *writeback.WriteBack
 	Upstream Upstream
+	Reserved Reserved
 	forward  *forwarder
 }
 
