@@ -10,17 +10,29 @@ import (
 
 // LoadConfig configures "akigw bench load": [load_test] in the configuration file.
 type LoadConfig struct {
+	Workload       string  `toml:"workload" json:"workload" help:"what akigw bench load works on: objects, or vectors (vector collections)"`
 	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"duration of akigw bench load, in seconds"`
 	QPS            float64 `toml:"qps" json:"qps" help:"requests per second, whether or not earlier ones have finished"`
-	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of reads (GET, ranges, HEAD, listings)"`
+	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of reads (GET, ranges, HEAD, listings), or of searches"`
 	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of writes, half of which overwrite"`
-	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of operations that promote, demote, pin or unpin ten objects, or ask in which tiers a collection is; they need an admin key"`
-	Collections    int     `toml:"collections" json:"collections" help:"number of prefixes of the objects: a fifth starts in memory, half on disk, the others upstream only"`
-	Items          int     `toml:"items" json:"items" help:"number of objects"`
+	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of operations that promote, demote, pin or unpin ten objects or a vector collection, or ask in which tiers a collection is; they need an admin key"`
+	Collections    int     `toml:"collections" json:"collections" help:"number of prefixes of the objects, or of vector collections: a fifth starts in memory, half on disk, the others upstream only"`
+	Items          int     `toml:"items" json:"items" help:"number of objects, or of vectors in all collections together"`
 	ItemBytes      Sizes   `toml:"item_bytes" json:"item_bytes" help:"size of an object, or the smallest and the largest: 1KiB-64KiB, small ones more often"`
 	Skew           float64 `toml:"skew" json:"skew" help:"skew of the Zipf distribution of reads; 0 reads all objects equally often"`
-	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there and are reused by the next run"`
+	Dimension      int     `toml:"dimension" json:"dimension" help:"dimension of the vectors"`
+	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there and are reused by the next run. For vectors, the vector bucket; its collections are removed after the run"`
 }
+
+// The workloads of a load.
+const (
+	Objects = "objects"
+	Vectors = "vectors"
+)
+
+// mostExact is the largest size of a collection at the beginning. From 50,000 vectors on, searches are
+// approximate.
+const mostExact = 40_000
 
 // Check reports every impossible value by its key.
 func (c *LoadConfig) Check(report func(key, problem string)) {
@@ -46,6 +58,15 @@ func (c *LoadConfig) Check(report func(key, problem string)) {
 	}
 	if !(c.Skew >= 0 && c.Skew <= 5) {
 		report("skew", "must be from 0 to 5")
+	}
+	if c.Workload != Objects && c.Workload != Vectors {
+		report("workload", `must be "objects" or "vectors"`)
+	}
+	if c.Dimension < 1 || c.Dimension > 4096 {
+		report("dimension", "must be from 1 to 4096")
+	}
+	if c.Workload == Vectors && c.Collections > 0 && c.Items/c.Collections > mostExact {
+		report("items", fmt.Sprintf("must be at most %d for each collection: searches of larger ones are approximate, and could not be verified", mostExact))
 	}
 	if c.Bucket == "" {
 		report("bucket", "must not be empty")

@@ -65,7 +65,6 @@ type run struct {
 	*meter
 	first uint64 // first version of this run
 	zipf  *zipf.Zipf
-	work  sync.WaitGroup
 
 	items   []item   // guarded by itemsMu
 	pinned  []string // prefixes that this run has pinned; likewise
@@ -137,14 +136,7 @@ func (l *Load) place(ctx context.Context) error {
 	}
 	all := l.Config.Collections
 	for n := range all {
-		tier := "cold"
-		switch {
-		case n < all/5:
-			tier = "hot"
-		case n < all*7/10:
-			tier = "warm"
-		}
-		if err := placeIn(ctx, l.Control, tier, l.Config.Bucket, l.prefix(n)); err != nil {
+		if err := placeIn(ctx, l.Control, homeOf(n, all), l.Config.Bucket, l.prefix(n)); err != nil {
 			return err
 		}
 		l.progress("moving collections to their tiers", float64(n+1), float64(all), nil)
@@ -164,10 +156,20 @@ func (l *Load) unpin(ctx context.Context) error {
 // until then.
 func (l *Load) Run(ctx context.Context) (*Report, error) {
 	r := &run{Load: l, meter: newMeter(), first: uint64(time.Now().UnixMicro()), items: make([]item, l.Config.Items), zipf: zipf.New(l.Config.Items, l.Config.Skew)}
+	report := l.drive(ctx, "load", r.meter, new(sync.WaitGroup), r.choose)
+	if l.Control != nil {
+		return report, l.unpin(context.WithoutCancel(ctx))
+	}
+	return report, nil
+}
+
+// drive starts the requests that choose returns, at random times, for the configured duration. It reports
+// on them when all have finished, and what they have started in work.
+func (l *Load) drive(ctx context.Context, kind string, m *meter, work *sync.WaitGroup, choose func(random *rand.Rand) (op string, do request)) *Report {
 	lasts := time.Duration(l.Config.DurationSecs) * time.Second
-	report := newReport("load", l.Endpoint.URL, l.Config)
+	report := newReport(kind, l.Endpoint.URL, l.Config)
 	report.Seed = l.Seed
-	sampler := watch(ctx, r.meter, l.Server, max(time.Second, lasts/600), func(s *Sample) { l.progress("load", s.At, lasts.Seconds(), s) })
+	sampler := watch(ctx, m, l.Server, max(time.Second, lasts/600), func(s *Sample) { l.progress("load", s.At, lasts.Seconds(), s) })
 	random := rand.New(rand.NewPCG(l.Seed, 1))
 	began := time.Now()
 	for at := time.Duration(0); at < lasts; at += time.Duration(random.ExpFloat64() / l.Config.QPS * float64(time.Second)) {
@@ -180,14 +182,12 @@ func (l *Load) Run(ctx context.Context) (*Report, error) {
 		if ctx.Err() != nil {
 			break
 		}
-		r.arrive(context.WithoutCancel(ctx), began.Add(at), random)
+		op, do := choose(random)
+		m.arrive(context.WithoutCancel(ctx), began.Add(at), op, do, work)
 	}
-	r.work.Wait()
-	report.fill(r.meter, sampler())
-	if l.Control != nil {
-		return report, l.unpin(context.WithoutCancel(ctx))
-	}
-	return report, nil
+	work.Wait()
+	report.fill(m, sampler())
+	return report
 }
 
 // request performs one operation. It returns the tier that the response came from and the bytes of
@@ -195,19 +195,17 @@ func (l *Load) Run(ctx context.Context) (*Report, error) {
 type request func(ctx context.Context) (tier string, bytes int64, err error)
 
 // arrive starts the request that is scheduled for a point in time.
-func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
-	op, do := r.choose(random)
-	r.mu.Lock()
-	full := r.open >= mostOutstanding
-	r.mu.Unlock()
-	r.begin()
+func (m *meter) arrive(ctx context.Context, at time.Time, op string, do request, work *sync.WaitGroup) {
+	m.mu.Lock()
+	full := m.open >= mostOutstanding
+	m.mu.Unlock()
+	m.begin()
 	if full {
-		r.end(op, "", time.Since(at), 0, errOverload)
-		return
+		do = func(context.Context) (string, int64, error) { return "", 0, errOverload }
 	}
-	r.work.Go(func() {
+	work.Go(func() {
 		tier, bytes, err := do(ctx)
-		r.end(op, tier, time.Since(at), bytes, problem(err))
+		m.end(op, tier, time.Since(at), bytes, problem(err))
 	})
 }
 

@@ -222,8 +222,8 @@ func TestProcess(t *testing.T) {
 	if err != nil || p.RSS < 1<<20 || p.FDs == 0 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	p, err = parseMetrics(strings.NewReader("# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1048576\ngo_goroutines 12\nakigw_hot_used_bytes 7\nother{a=\"b\"} 3\n"))
-	if err != nil || p.CPUSecs != 1.5 || p.RSS != 1<<20 || p.Goroutines != 12 || p.HotTier != 7 {
+	p, err = parseMetrics(strings.NewReader("# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1048576\ngo_goroutines 12\nakigw_hot_used_bytes 7\nakigw_vectors_hot_bytes 5\nother{a=\"b\"} 3\n"))
+	if err != nil || p.CPUSecs != 1.5 || p.RSS != 1<<20 || p.Goroutines != 12 || p.HotTier != 12 {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +62,7 @@ type Sample struct {
 	P99         float64          `json:"p99_ms"`
 	Outstanding int64            `json:"outstanding"` // requests without a response
 	Tiers       map[string]int64 `json:"tiers,omitempty"`
+	Inserted    int64            `json:"inserted_bytes,omitempty"` // new vectors since the start of the run
 	Server      *Process         `json:"server,omitempty"`
 }
 
@@ -68,6 +71,7 @@ type meter struct {
 	mu       sync.Mutex
 	began    time.Time
 	all      *times
+	warmer   *times // without the operations that cold objects or collections served
 	ops      map[string]*times
 	tiers    map[string]*times
 	window   *times // since the last sample
@@ -77,11 +81,13 @@ type meter struct {
 	open     int64
 	problems []string
 	wrong    int64
+	codes    map[string]int64 // errors by code
+	inserted int64            // bytes that were added to the data
 }
 
 func newMeter() *meter {
 	now := time.Now()
-	return &meter{began: now, sampled: now, all: newTimes(), window: newTimes(), ops: map[string]*times{}, tiers: map[string]*times{}, shares: map[string]int64{}}
+	return &meter{began: now, sampled: now, all: newTimes(), warmer: newTimes(), codes: map[string]int64{}, window: newTimes(), ops: map[string]*times{}, tiers: map[string]*times{}, shares: map[string]int64{}}
 }
 
 // begin counts a request that is due.
@@ -97,22 +103,69 @@ func (m *meter) end(op, tier string, took time.Duration, bytes int64, err error)
 	defer m.mu.Unlock()
 	m.open--
 	if err != nil {
-		if errors.Is(err, errWrong) {
-			m.wrong++
-		}
-		if text := fmt.Sprintf("%s: %v", op, err); len(m.problems) < 20 && !slices.Contains(m.problems, text) {
-			m.problems = append(m.problems, text)
-		}
+		m.note(op, err)
 	} else {
 		m.bytes += bytes
 	}
 	m.all.add(took, err)
+	if tier != "cold" {
+		m.warmer.add(took, err)
+	}
 	m.window.add(took, err)
 	of(m.ops, op).add(took, err)
 	if tier != "" {
 		of(m.tiers, tier).add(took, err)
 		m.shares[tier]++
 	}
+}
+
+// note records an error. m.mu is held.
+func (m *meter) note(op string, err error) {
+	if errors.Is(err, errWrong) {
+		m.wrong++
+	}
+	m.codes[codeOf(err)]++
+	if text := fmt.Sprintf("%s: %v", op, err); len(m.problems) < 20 && !slices.Contains(m.problems, text) {
+		m.problems = append(m.problems, text)
+	}
+}
+
+// codeOf classifies an error: by the service's code or the status of the response, or by what is wrong.
+func codeOf(err error) string {
+	var status *statusError
+	switch {
+	case errors.As(err, &status):
+		return cmp.Or(status.code, strconv.Itoa(status.status))
+	case errors.Is(err, errWrong):
+		return "wrong response"
+	case errors.Is(err, errOverload):
+		return "not sent"
+	}
+	return "other"
+}
+
+// refute counts a request as failed that end has counted as successful.
+func (m *meter) refute(op, tier string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note(op, err)
+	counts := []*times{m.all, m.window, of(m.ops, op)}
+	if tier != "" {
+		counts = append(counts, of(m.tiers, tier))
+	}
+	if tier != "cold" {
+		counts = append(counts, m.warmer)
+	}
+	for _, t := range counts {
+		t.errors++
+	}
+}
+
+// grow counts bytes that were added to the data of the server.
+func (m *meter) grow(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inserted += bytes
 }
 
 func of(all map[string]*times, name string) *times {
@@ -135,7 +188,7 @@ func (m *meter) sample() Sample {
 	defer m.mu.Unlock()
 	now := time.Now()
 	l := m.window.latency()
-	s := Sample{At: now.Sub(m.began).Seconds(), Requests: l.Requests, Errors: l.Errors, PerSec: float64(l.Requests) / now.Sub(m.sampled).Seconds(), Bytes: m.bytes, P50: l.P50, P95: l.P95, P99: l.P99, Outstanding: m.open, Tiers: m.shares}
+	s := Sample{At: now.Sub(m.began).Seconds(), Requests: l.Requests, Errors: l.Errors, PerSec: float64(l.Requests) / now.Sub(m.sampled).Seconds(), Bytes: m.bytes, P50: l.P50, P95: l.P95, P99: l.P99, Outstanding: m.open, Tiers: m.shares, Inserted: m.inserted}
 	m.window.hist.Reset()
 	m.window.errors, m.sampled, m.bytes, m.shares = 0, now, 0, map[string]int64{}
 	return s

@@ -19,9 +19,9 @@ type Process struct {
 	Anonymous  int64   `json:"anonymous_bytes"`
 	FDs        int64   `json:"fds"`
 	Goroutines int64   `json:"goroutines"`
-	GCPause    float64 `json:"gc_pause_secs"` // total since its start
-	Heap       int64   `json:"heap_bytes"`    // in use
-	HotTier    int64   `json:"hot_tier_bytes,omitempty"`
+	GCPause    float64 `json:"gc_pause_secs"`            // total since its start
+	Heap       int64   `json:"heap_bytes"`               // in use
+	HotTier    int64   `json:"hot_tier_bytes,omitempty"` // objects and vector collections
 	// The upload pool: uploads under way, and their limit.
 	Uploading   float64 `json:"uploading"`
 	UploadLimit float64 `json:"upload_limit"`
@@ -67,7 +67,7 @@ func parseMetrics(r io.Reader) (*Process, error) {
 	}
 	return &Process{
 		CPUSecs: values["process_cpu_seconds_total"], RSS: int64(values["process_resident_memory_bytes"]), Anonymous: int64(values["process_resident_memory_anon_bytes"]),
-		FDs: int64(values["process_open_fds"]), Goroutines: int64(values["go_goroutines"]), GCPause: values["go_gc_duration_seconds_sum"], Heap: int64(values["go_memstats_heap_inuse_bytes"]), HotTier: int64(values["akigw_hot_used_bytes"]),
+		FDs: int64(values["process_open_fds"]), Goroutines: int64(values["go_goroutines"]), GCPause: values["go_gc_duration_seconds_sum"], Heap: int64(values["go_memstats_heap_inuse_bytes"]), HotTier: int64(values["akigw_hot_used_bytes"] + values["akigw_vectors_hot_bytes"]),
 		Uploading: values["akigw_uploadpool_active"], UploadLimit: values["akigw_uploadpool_limit"], Pending: values["akigw_journal_pending"],
 	}, lines.Err()
 }

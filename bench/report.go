@@ -19,7 +19,7 @@ import (
 
 // Report is the result of a run. "akigw bench" writes its JSON form.
 type Report struct {
-	Kind     string    `json:"kind"` // load, get, put, mixed, upload
+	Kind     string    `json:"kind"` // load, load-vectors, get, put, mixed, upload
 	Endpoint string    `json:"endpoint"`
 	Began    time.Time `json:"began"`
 	Seconds  float64   `json:"seconds"`
@@ -35,7 +35,9 @@ type Report struct {
 	PerSec    float64            `json:"requests_per_sec"`
 	All       Latency            `json:"all"`
 	Ops       map[string]Latency `json:"operations"`
-	Tiers     map[string]Latency `json:"tiers,omitempty"` // reads by the tier that served them
+	Tiers     map[string]Latency `json:"tiers,omitempty"` // reads by the tier that served them; moves from or to cold count as cold
+	Warmer    *Latency           `json:"all_but_cold,omitempty"`
+	Codes     map[string]int64   `json:"errors_by_code,omitempty"`
 	Problems  []string           `json:"problems,omitempty"`
 	Samples   []Sample           `json:"samples"`
 	Server    *ServerSummary     `json:"server,omitempty"`
@@ -53,6 +55,11 @@ type ServerSummary struct {
 	// minutes. Growth between them may be a leak.
 	SecondThird *Process `json:"second_third,omitempty"`
 	LastThird   *Process `json:"last_third,omitempty"`
+	// Inserted is how many bytes of new vectors were acknowledged between the middles of these thirds.
+	Inserted int64 `json:"inserted_bytes,omitempty"`
+	// Growth is by which share of the second third's anonymous memory it grew until the last, without
+	// Inserted. It is 0 if no vectors were inserted.
+	Growth float64 `json:"growth_without_inserted,omitempty"`
 }
 
 func newReport(kind, endpoint string, config any) *Report {
@@ -65,6 +72,11 @@ func (r *Report) fill(m *meter, samples []Sample) {
 	defer m.mu.Unlock()
 	r.Seconds = time.Since(m.began).Seconds()
 	r.All, r.Ops, r.Tiers, r.Problems, r.Wrong = m.all.latency(), latencies(m.ops), latencies(m.tiers), m.problems, m.wrong
+	r.Codes = m.codes
+	if r.Tiers["cold"].Requests > 0 {
+		warmer := m.warmer.latency()
+		r.Warmer = &warmer
+	}
 	r.Requests, r.Errors = r.All.Requests, r.All.Errors
 	r.ErrorRate, r.PerSec = float64(r.Errors)/float64(max(r.Requests, 1)), float64(r.Requests)/r.Seconds
 	r.Samples = samples
@@ -93,6 +105,9 @@ func (r *Report) summarize() {
 	}
 	if third := len(known) / 3; r.Seconds >= leastTrend {
 		sum.SecondThird, sum.LastThird = average(known[third:2*third]), average(known[2*third:])
+		if sum.Inserted = insertedMean(known[2*third:]) - insertedMean(known[third:2*third]); sum.Inserted > 0 {
+			sum.Growth = float64(sum.LastThird.Anonymous-sum.SecondThird.Anonymous-sum.Inserted) / float64(max(sum.SecondThird.Anonymous, 1))
+		}
 	}
 	r.Server = sum
 }
@@ -112,6 +127,14 @@ func average(samples []Sample) *Process {
 		*v /= int64(len(samples))
 	}
 	return &m
+}
+
+// insertedMean returns the mean of the inserted bytes of at least one sample.
+func insertedMean(samples []Sample) (sum int64) {
+	for _, s := range samples {
+		sum += s.Inserted
+	}
+	return sum / int64(len(samples))
 }
 
 // watch takes a sample at each interval and passes it to seen. The returned function stops that and
@@ -159,6 +182,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", name, l.Requests, l.Errors, l.Mean, l.P50, l.P95, l.P99, l.P999, l.Max)
 	}
 	row("all", r.All)
+	if r.Warmer != nil {
+		row("all but cold", *r.Warmer)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Ops)) {
 		row(name, r.Ops[name])
 	}
@@ -173,7 +199,13 @@ func (r *Report) WriteText(w io.Writer) error {
 		if then, now := s.SecondThird, s.LastThird; then != nil {
 			fmt.Fprintf(w, "from the second to the last third of the run: %d to %d MiB resident, %d to %d MiB anonymous (the memory tier %d to %d), %d to %d goroutines, %d to %d files\n",
 				then.RSS>>20, now.RSS>>20, then.Anonymous>>20, now.Anonymous>>20, then.HotTier>>20, now.HotTier>>20, then.Goroutines, now.Goroutines, then.FDs, now.FDs)
+			if s.Inserted > 0 {
+				fmt.Fprintf(w, "new vectors between them: %.1f MiB; without these, anonymous memory grew by %.1f%%\n", float64(s.Inserted)/(1<<20), 100*s.Growth)
+			}
 		}
+	}
+	for _, code := range slices.Sorted(maps.Keys(r.Codes)) {
+		fmt.Fprintf(w, "  %d errors: %s\n", r.Codes[code], code)
 	}
 	for _, p := range r.Problems {
 		fmt.Fprintln(w, "  "+p)
