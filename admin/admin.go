@@ -25,6 +25,7 @@ import (
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/trace"
+	"github.com/akidb/akigw/vectors/store"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -76,6 +77,8 @@ type Options struct {
 	// Placement knows where objects are and moves them.
 	Placement *placement.Placement
 	Snapshots *snapshot.Store
+	// Vectors keeps vector collections; nil if none are configured.
+	Vectors *store.Store
 	// Rules explain which settings apply; nil explains nothing.
 	Rules interface {
 		Explain(bucket, key string) []rules.Explained

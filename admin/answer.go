@@ -36,6 +36,9 @@ func statusOf(err error) int {
 	isAny := func(these ...error) bool {
 		return slices.ContainsFunc(these, func(e error) bool { return errors.Is(err, e) })
 	}
+	if status := vectorStatus(err); status != 0 {
+		return status
+	}
 	switch {
 	case isAny(writeback.ErrNoDeadLetter, placement.ErrNotPinned, akigw.ErrNoSuchKey, snapshot.ErrNone):
 		return http.StatusNotFound

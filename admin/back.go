@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/vectors/store"
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
@@ -52,6 +53,8 @@ type Status struct {
 	// PausedBuckets is the number of buckets whose pending writes are not uploaded until an operator
 	// decides.
 	PausedBuckets int `json:"paused_buckets,omitempty"`
+	// Vectors are the totals of vector collections; nil if none are configured.
+	Vectors *store.Totals `json:"vectors,omitempty"`
 	// WarmProblem says why the warm tier is off, "" if it is on.
 	WarmProblem string `json:"warm_problem,omitempty"`
 	// Problem says why the journal takes no writes, "" if it takes them.
@@ -73,6 +76,10 @@ func (s *Server) statusNow() Status {
 	u := s.Store.Usage()
 	st := Status{Version: s.Version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
 	st.WarmProblem, st.Warnings = s.Store.WarmProblem(), s.warnings()
+	if s.Vectors != nil {
+		t := s.Vectors.Totals()
+		st.Vectors = &t
+	}
 	b := s.Writes.Status()
 	st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 	st.WriteBack, st.PausedBuckets = s.Writes.Notes(), b.PausedBuckets

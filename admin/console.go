@@ -60,7 +60,8 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 type Session struct {
 	AccessKey string `json:"access_key,omitempty"` // "" if nobody is logged in
 	Version   string `json:"version,omitempty"`
-	Faults    bool   `json:"faults"` // whether faults are enabled
+	Faults    bool   `json:"faults"`  // whether faults are enabled
+	Vectors   bool   `json:"vectors"` // whether vector collections are configured
 }
 
 // sessionNow returns who is logged in.
@@ -70,7 +71,7 @@ func (s *Server) sessionNow(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, Session{})
 		return
 	}
-	writeJSON(w, Session{who, s.Version, s.Faults != nil})
+	writeJSON(w, Session{who, s.Version, s.Faults != nil, s.Vectors != nil})
 }
 
 // page serves a file of the console.

@@ -17,6 +17,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/trace"
+	"github.com/akidb/akigw/vectors/store"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -35,7 +36,7 @@ func New(o Options) *Server {
 		log: o.Log, audit: o.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total"),
 	}
 	s.gauges()
-	s.apis = []interface{ routes() []route }{snapshotAPI{o.Snapshots}, accessAPI{o.Access}, newFaultAPI(o.Faults, o.Log, s.metrics), shadowAPI{o.Shadow}}
+	s.apis = []interface{ routes() []route }{snapshotAPI{o.Snapshots}, accessAPI{o.Access}, newFaultAPI(o.Faults, o.Log, s.metrics), shadowAPI{o.Shadow}, vectorAPI{o.Vectors}}
 	for _, r := range s.routes() {
 		s.paths[r.path] = true
 		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
@@ -94,6 +95,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // such as a full disk, are listed after "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	warnings := strings.Join(s.warnings(), "\n")
+	if s.Vectors != nil {
+		if problem := s.Vectors.Problem(); store.InDanger(problem) {
+			http.Error(w, "vector collections: "+problem.Error()+"; see akigw vectors ls\n"+warnings, http.StatusServiceUnavailable)
+			return
+		}
+	}
 	st := s.Writes.Status()
 	if st.Stopped != nil {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
@@ -115,6 +122,11 @@ func (s *Server) warnings() []string {
 	if s.Snapshots != nil {
 		if err := s.Snapshots.Problem(); err != nil {
 			all = append(all, err.Error())
+		}
+	}
+	if s.Vectors != nil {
+		if err := s.Vectors.Problem(); err != nil {
+			all = append(all, "vector collections: "+err.Error())
 		}
 	}
 	return all

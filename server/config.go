@@ -26,6 +26,7 @@ import (
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/vectors"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -48,6 +49,7 @@ type Config struct {
 	Compare  compare.Config          `toml:"compare"`
 	Tracing  TracingConfig           `toml:"tracing"`
 	LoadTest bench.LoadConfig        `toml:"load_test"`
+	Vectors  vectors.Config          `toml:"vectors"`
 	Tiering  struct {
 		Policy placement.PolicyConfig `toml:"policy"`
 	} `toml:"tiering"`
@@ -79,9 +81,9 @@ type Runtime struct {
 	// LimitMemory has the server manage the memory limit of the Go runtime. The limit concerns
 	// the whole process, so at most one server in a process may have it.
 	LimitMemory bool
-	// OnDrain, if not nil, runs on a goroutine of its own while pending writes are uploaded at
-	// shutdown. It returns soon after done is closed.
-	OnDrain func(pending func() (writes int, bytes int64), done <-chan struct{})
+	// OnDrain, if not nil, runs on a goroutine of its own while pending writes and vectors are
+	// uploaded at shutdown. It returns soon after done is closed.
+	OnDrain func(pending func() Pending, done <-chan struct{})
 }
 
 // Load reads the configuration: the defaults, the file (path, may be empty), the environment
@@ -176,6 +178,15 @@ func ParseLogLevel(name string) (level slog.Level, err error) {
 // path returns the path of a file or directory in the data directory.
 func (c *Config) path(name string) string { return filepath.Join(c.Process.Data, name) }
 
+// listenAddresses returns the addresses of all listeners.
+func (c *Config) listenAddresses() []string {
+	addresses := []string{c.Gateway.Listen, c.Admin.Listen}
+	if c.Vectors.Enabled() && c.Vectors.Listen != "" {
+		addresses = append(addresses, c.Vectors.Listen)
+	}
+	return addresses
+}
+
 // FactsFile returns the path of the file with the known facts about the buckets of the upstreams.
 func (c *Config) FactsFile() string { return c.path("bucket-facts") }
 
@@ -196,6 +207,7 @@ func Defaults() *Config {
 	c.Tiering.Policy = placement.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
 	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, TracingConfig{Share: 1}
 	c.Compare = compare.Default()
-	c.LoadTest = bench.LoadConfig{DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Bucket: "akigw-bench"}
+	c.Vectors.SetDefaults()
+	c.LoadTest = bench.LoadConfig{Workload: bench.Objects, DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Dimension: 512, Bucket: "akigw-bench"}
 	return c
 }

@@ -68,6 +68,17 @@ type front struct {
 	*listener
 	users   *access.Keyring
 	gateway *gateway.Gateway
+	vectors *listener // for S3 Vectors alone; nil: none
+}
+
+// shutdown shuts both listeners down.
+func (f *front) shutdown() error {
+	if f.vectors == nil {
+		return f.listener.shutdown()
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.vectors.shutdown() }()
+	return errors.Join(f.listener.shutdown(), <-done)
 }
 
 // openFront builds the S3 handler over a storage and binds the S3 listener.
@@ -88,6 +99,7 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	}
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), i.metrics, s.upstream.Names()...)
 	handler := gateway.New(gateway.Options{
+		Vectors: s.vectors.api(c, keyring), Reserved: s.vectors.reserved(c),
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, V2: c.Gateway.AcceptV2}, Memory: memory,
 		FaultsEnabled: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Writes: s.writes, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Compare: s.compare, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: i.metrics, Shadow: i.shadow,
@@ -98,7 +110,14 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	}
 	l := newListener("S3 listener", socket, gateway.Server(handler, i.handler(), i.log), i.log, opened)
 	l.finish = handler.Finish
-	return &front{listener: l, users: keyring, gateway: handler}, nil
+	f := &front{listener: l, users: keyring, gateway: handler}
+	if s.vectors != nil && c.Vectors.Listen != "" {
+		if socket, err = gateway.BindVectors(&c.Gateway, c.Vectors.Listen, i.metrics, i.log); err != nil {
+			return nil, err
+		}
+		f.vectors = newListener("S3 Vectors listener", socket, gateway.VectorsServer(handler, i.handler(), i.log), i.log, opened)
+	}
+	return f, nil
 }
 
 // openOperator builds the handler of the admin listener and binds it. ready is what /readyz says.
@@ -108,7 +127,7 @@ func openOperator(c *Config, s *storage, keyring *access.Keyring, i *instruments
 	users := c.users()
 	c.Admin.Metrics = i.metrics
 	handler := admin.New(admin.Options{
-		Config: c.Admin, Store: s.store, Writes: s.writes, Placement: s.placement, Snapshots: s.snapshots, Rules: s.rules, Traces: s.traces, Validations: s.validated,
+		Config: c.Admin, Store: s.store, Writes: s.writes, Placement: s.placement, Snapshots: s.snapshots, Vectors: s.vectors.collections(), Rules: s.rules, Traces: s.traces, Validations: s.validated,
 		Access: &users, Costs: i.costs, Compare: s.compare, Shadow: i.shadow, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready,
 		Keys: access.Admins{Keyring: keyring}, Region: c.Gateway.Region, Version: c.Version, Log: i.log,
 	})

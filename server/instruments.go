@@ -38,7 +38,7 @@ func openInstruments(c *Config, opened *closers) (*instruments, error) {
 	i := &instruments{tail: logtail.New(to), metrics: c.Metrics}
 	i.metrics = cmp.Or(i.metrics, metrics.NewSet())
 	i.log = slog.New(slog.NewJSONHandler(i.tail, &slog.HandlerOptions{Level: level}))
-	if i.faults, err = c.Faults.open(i.metrics, c.Gateway.Listen, c.Admin.Listen); err != nil {
+	if i.faults, err = c.Faults.open(i.metrics, c.listenAddresses()...); err != nil {
 		return nil, err
 	}
 	if i.tracing, err = c.Tracing.open(c.Version); err != nil {

@@ -80,6 +80,14 @@ func New(c Config) (_ *Server, err error) {
 // Addr returns the address that the S3 listener is bound to.
 func (s *Server) Addr() net.Addr { return s.front.socket.Addr() }
 
+// VectorsAddr returns the address of the listener for S3 Vectors alone, nil if there is none.
+func (s *Server) VectorsAddr() net.Addr {
+	if s.front.vectors == nil {
+		return nil
+	}
+	return s.front.vectors.socket.Addr()
+}
+
 // AdminAddr returns the address that the admin listener is bound to.
 func (s *Server) AdminAddr() net.Addr { return s.operator.socket.Addr() }
 
@@ -145,7 +153,8 @@ func (s *Server) serve(ctx context.Context, p plan) error {
 	s.log.Info("stopping: finishing requests under way")
 	err := errors.Join(s.front.shutdown(), s.operator.shutdown(), listeners.stop())
 	if !fatal.Load() {
-		err = errors.Join(err, drain(s.storage.writes, s.config.Back.DrainTimeout(), s.config.OnDrain, s.log))
+		d := &drainer{s.storage.writes, s.storage.vectors.collections(), s.log}
+		err = errors.Join(err, d.drain(s.config.Back.DrainTimeout(), s.config.OnDrain))
 	}
 	return errors.Join(err, work.stop(), accounts.stop())
 }
@@ -181,6 +190,12 @@ func (s *Server) plan() plan {
 			{"placement", endReadiness, s.storage.placement.Run}, // records accesses, and runs the policy worker
 			{"cost", endReadiness, s.costs.Run},
 		},
+	}
+	if l := s.front.vectors; l != nil {
+		p.listeners = append(p.listeners, task{"S3 Vectors listener", endServer, l.serve})
+	}
+	if v := s.storage.vectors; v != nil {
+		p.workers = append(p.workers, task{"vector collections on disk", endServer, v.warm.Run}, task{"vector collections", endServer, v.store.Run})
 	}
 	if s.config.LimitMemory {
 		p.accounts = append(p.accounts, task{"memory limit", endReadiness, s.config.limitMemory})

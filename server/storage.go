@@ -28,6 +28,7 @@ type storage struct {
 	validated *advise.Validations
 	snapshots *snapshot.Store
 	compare   *compare.Comparer
+	vectors   *vectorStorage // nil: none are configured
 }
 
 // openStorage opens the storage. It fails if the clock of an upstream is too far away to sign
@@ -97,7 +98,8 @@ func (s *storage) openTiers(c *Config, i *instruments, opened *closers) error {
 		Policy: c.Tiering.Policy, Dir: c.path("tiers"), Store: s.store, Pins: pins, Accesses: accesses, Rules: s.rules,
 		Upstream: s.upstream, Writes: s.writes, Log: i.log, Metrics: i.metrics,
 	})
-	return nil
+	s.vectors, err = openVectors(c, pending, s, i, opened)
+	return err
 }
 
 // reportSuspect logs when an upstream stops responding and when it responds again. In the latter case it

@@ -149,7 +149,7 @@ const recent = (n) => history.slice(-n);
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0);
 
 const pages = {
-  "": ["Overview", overview], tiers: ["Tiers", tiers], writes: ["Writes", writes], dead: ["Dead letters", dead], snapshots: ["Snapshots", snapshots],
+  "": ["Overview", overview], tiers: ["Tiers", tiers], vectors: ["Vectors", vectors], writes: ["Writes", writes], dead: ["Dead letters", dead], snapshots: ["Snapshots", snapshots],
   rules: ["Rules", rules], compare: ["Compare", compare], cost: ["Cost", cost], shadow: ["Shadow", shadow], advice: ["Advice", advice], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
 };
 
@@ -199,6 +199,7 @@ function problems(s) {
     if (n.refused_kinds?.length) all.push([`Some writes to bucket ${n.bucket} are not written back, because the upstream has refused their kind: ${n.refused_kinds.join(", ")}.`, "#/writes"]);
   }
   for (const file of s.damage ?? []) all.push([`Damaged: ${file}`, "#/writes"]);
+  for (const text of s.warnings ?? []) if (text.startsWith("vector collections: ")) all.push([`V${text.slice(1)}`, "#/vectors"]);
   if (s.warm_problem) all.push([`The disk tier is off: ${s.warm_problem}`, "#/tiers"]);
   return all;
 }
@@ -252,6 +253,46 @@ function tiers(main) {
   look();
   more();
   return (o) => held.set(o.status);
+}
+
+// vectors shows the vector collections, moves and pins them.
+function vectors(main) {
+  const numbers = { collections: number("Collections"), memory: number("Memory of hot collections"), pending: number("Pending vectors"), oldest: number("Age of the oldest"), stored: number("Stored upstream") };
+  const list = h("div"), banner = h("div"), owner = h("p", { class: "note" });
+  const load = () => act(async () => {
+    const v = await api("GET", "vectors");
+    totals(v.totals);
+    banner.replaceChildren(...(v.problem ? [card(h("strong", null, v.problem), v.owner.fenced ? h("div", null, "To move the collections to this gateway on purpose: akigw vectors takeover") : null)] : []));
+    for (const c of banner.children) c.classList.add("alarm");
+    const o = v.owner;
+    owner.textContent = !o.writer ? `The upstream has not confirmed who has the collections. This gateway is ${o.gateway}.` : o.writer === o.gateway ? `This gateway (${o.gateway}) has the collections since ${when(o.since)}.` : `Gateway ${o.writer} has the collections since ${when(o.since)}. This gateway is ${o.gateway}.`;
+    list.replaceChildren(table("Vector collections", [
+      ["Collection", (c) => `${c.bucket}/${c.index}`, "key"], ["Tier", (c) => h("span", { class: `tag ${c.tier}` }, c.tier)], ["Vectors", (c) => (c.vectors < 0 ? "unknown" : count(c.vectors)), "n"], ["Dimension", (c) => c.dimension, "n"],
+      ["Pending", (c) => (c.pending_vectors ? `${count(c.pending_vectors)} (${bytes(c.pending_bytes)})` : "0"), "n"], ["Stored", (c) => bytes(c.stored_bytes), "n"], ["Searches", (c) => count(c.recent_searches), "n"], ["Last used", (c) => when(c.last_use)],
+      ["Pinned", (c) => c.pinned ?? ""], ["State", (c) => (c.degraded ? `read-only: ${c.degraded}` : "")],
+      ["Actions", (c) => h("span", { class: "actions" }, actions(c).map(([name, body]) =>
+        h("button", { type: "button", class: "row", "aria-label": `${name} ${c.bucket}/${c.index}`, onclick: () => move({ bucket: c.bucket, index: c.index, ...body }) }, name)))],
+    ], v.collections, "No vector collections. They appear here once CreateIndex was called."));
+  });
+  const actions = (c) => [
+    c.tier === "hot" ? null : ["Promote", { action: c.tier === "cold" ? "promote_to_warm" : "promote_to_hot" }],
+    c.tier === "cold" ? null : ["Demote", { action: c.tier === "hot" ? "demote_to_warm" : "demote_to_cold" }],
+    c.pinned ? ["Unpin", { action: "unpin" }] : ["Pin", { action: "pin", tier: c.tier }],
+  ].filter((a) => a);
+  const move = async (body) => { if (await act(() => api("POST", "vectors/move", body), (r) => (r.moved ? "Done." : "No change was needed."))) load(); };
+  const totals = (t) => {
+    numbers.collections.set(count(t.collections), `${t.hot} hot, ${t.warm} warm, ${t.cold} cold`);
+    numbers.memory.set(bytes(t.hot_bytes));
+    numbers.pending.set(count(t.pending), t.pending ? bytes(t.pending_bytes) : "all acknowledged vectors are upstream");
+    numbers.oldest.set(t.oldest ? seconds((Date.now() - new Date(t.oldest)) / 1000) : "–");
+    numbers.stored.set(bytes(t.stored_bytes));
+  };
+  main.append(h("h1", null, "Vectors"), banner, h("div", { class: "cards" }, Object.values(numbers).map((n) => n.node)),
+    card(list, h("p", { class: "actions" }, button("Refresh", load),
+      button("Upload pending vectors", async () => (await act(() => api("POST", "vectors/flush"), "Everything that was acknowledged is in the upstream.")) && load()),
+      button("Remove garbage", () => act(() => api("POST", "vectors/sweep"), "What no collection needs any more is removed from the upstream."))), owner));
+  load();
+  return (o) => { if (o.status.vectors) totals(o.status.vectors); };
 }
 
 function writes(main) {
@@ -535,7 +576,7 @@ function render() {
   main.replaceChildren();
   const name = location.hash.replace(/^#\/?/, "").split("?")[0];
   $("logout").hidden = !session;
-  $("nav").replaceChildren(...(session ? Object.entries(pages).filter(([p]) => p !== "faults" || known.faults).map(([p, [title]]) => h("a", { href: `#/${p}`, "aria-current": p === name ? "page" : null }, title)) : []));
+  $("nav").replaceChildren(...(session ? Object.entries(pages).filter(([p]) => (p !== "faults" || known.faults) && (p !== "vectors" || known.vectors)).map(([p, [title]]) => h("a", { href: `#/${p}`, "aria-current": p === name ? "page" : null }, title)) : []));
   if (!session) { document.title = "akigw"; login(main); return; }
   const [title, show] = pages[name] ?? pages[""];
   document.title = `${title} – akigw`;

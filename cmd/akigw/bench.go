@@ -22,7 +22,7 @@ import (
 
 // benchCommand is "akigw bench".
 type benchCommand struct {
-	Load  benchLoad  `cmd:"" help:"Open-loop load on a set of objects: reads, writes and tier moves at a fixed schedule."`
+	Load  benchLoad  `cmd:"" help:"Open-loop load on objects or vector collections: reads or searches, writes and tier moves at a fixed schedule."`
 	Get   benchGet   `cmd:"" help:"Closed-loop reads: each client sends its next request when it has received the previous response."`
 	Put   benchPut   `cmd:"" help:"Closed-loop writes."`
 	Mixed benchMixed `cmd:"" help:"Closed-loop reads and writes."`
@@ -144,21 +144,24 @@ func until() (context.Context, context.CancelFunc) {
 
 type benchLoad struct {
 	target
+	Workload       string `help:"What to put load on (load_test.workload): objects, or vectors: vector collections, which the gateway must have configured and which are removed afterwards." placeholder:"objects|vectors"`
 	DurationSecs   string `help:"Duration in seconds (load_test.duration_secs)." placeholder:"N"`
 	QPS            string `name:"qps" help:"Requests per second (load_test.qps)." placeholder:"N"`
-	SearchPct      string `help:"Share of requests that read (load_test.search_pct)." placeholder:"SHARE"`
+	SearchPct      string `help:"Share of requests that read, or search (load_test.search_pct)." placeholder:"SHARE"`
 	InsertPct      string `help:"Share of requests that write (load_test.insert_pct)." placeholder:"SHARE"`
-	TierControlPct string `help:"Share of requests that move objects between tiers (load_test.tier_control_pct). They read instead if the endpoint is not a gateway or there is no admin key." placeholder:"SHARE"`
-	Collections    string `help:"Number of prefixes (load_test.collections)." placeholder:"N"`
-	Items          string `help:"Total number of objects (load_test.items)." placeholder:"N"`
+	TierControlPct string `help:"Share of requests that move objects or vector collections between tiers (load_test.tier_control_pct). They read or search instead if the endpoint is not a gateway or there is no admin key." placeholder:"SHARE"`
+	Collections    string `help:"Number of prefixes, or of vector collections (load_test.collections)." placeholder:"N"`
+	Items          string `help:"Total number of objects or vectors (load_test.items)." placeholder:"N"`
 	ItemBytes      string `help:"Object size, or smallest and largest (load_test.item_bytes)." placeholder:"SIZE[-SIZE]"`
 	Skew           string `help:"Exponent of the Zipf distribution of reads (load_test.skew)." placeholder:"S"`
-	Bucket         string `help:"Bucket of the objects (load_test.bucket)." placeholder:"NAME"`
+	Dimension      string `help:"Dimension of the vectors (load_test.dimension)." placeholder:"N"`
+	Bucket         string `help:"Bucket of the objects, or vector bucket (load_test.bucket)." placeholder:"NAME"`
 }
 
 // Run puts load on the endpoint.
 func (b *benchLoad) Run() error {
 	b.settings = map[string]string{
+		"load_test.workload": b.Workload, "load_test.dimension": b.Dimension,
 		"load_test.duration_secs": b.DurationSecs, "load_test.qps": b.QPS, "load_test.search_pct": b.SearchPct, "load_test.insert_pct": b.InsertPct, "load_test.tier_control_pct": b.TierControlPct,
 		"load_test.collections": b.Collections, "load_test.items": b.Items, "load_test.item_bytes": b.ItemBytes, "load_test.skew": b.Skew, "load_test.bucket": b.Bucket,
 	}
@@ -167,15 +170,26 @@ func (b *benchLoad) Run() error {
 		return err
 	}
 	l := &bench.Load{Config: c.LoadTest, Endpoint: endpoint, Server: b.server(c, own), Seed: b.Seed, Progress: progress()}
+	var admin *client.Client
 	if own || b.Admin != "" {
 		if _, err := b.adminKey(); err == nil {
-			l.Control = control{b.client(c, true)}
+			admin = b.client(c, true)
 		} else {
 			fmt.Fprintln(os.Stderr, "tier moves are replaced by reads:", err)
 		}
 	}
 	ctx, stop := until()
 	defer stop()
+	if c.LoadTest.Workload == bench.Vectors {
+		v := &bench.VectorLoad{Load: *l}
+		if admin != nil {
+			v.Control = vectorControl{admin}
+		}
+		return b.measure(ctx, v)
+	}
+	if admin != nil {
+		l.Control = control{admin}
+	}
 	return b.measure(ctx, l)
 }
 
@@ -339,5 +353,32 @@ func (c control) Move(ctx context.Context, action, bucket, prefix string) error 
 // State implements bench.Control.
 func (c control) State(ctx context.Context, bucket, prefix string) error {
 	_, err := c.Client.State(ctx, client.Objects{Bucket: bucket, Prefix: prefix})
+	return err
+}
+
+// vectorControl moves vector collections between tiers through the gateway's admin API.
+type vectorControl struct{ *client.Client }
+
+// Move implements bench.VectorControl.
+func (c vectorControl) Move(ctx context.Context, action, bucket, index, tier string) error {
+	_, err := c.MoveVectors(ctx, placement.Action(action), bucket, index, tier)
+	return err
+}
+
+// Tiers implements bench.VectorControl.
+func (c vectorControl) Tiers(ctx context.Context, bucket string) (map[string]string, error) {
+	all, err := c.Vectors(ctx)
+	tiers := map[string]string{}
+	for i := range all.Collections {
+		if s := &all.Collections[i]; s.Bucket == bucket {
+			tiers[s.Index] = s.Tier.String()
+		}
+	}
+	return tiers, err
+}
+
+// Flush implements bench.VectorControl.
+func (c vectorControl) Flush(ctx context.Context) error {
+	_, err := c.FlushVectors(ctx)
 	return err
 }

@@ -94,6 +94,9 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 	for i := range c.Further {
 		d.upstream(ctx, r, c, fmt.Sprintf("upstreams[%d]", i+1), c.Further[i].Config)
 	}
+	if c.Vectors.Enabled() && c.Upstream.URL != "" {
+		vectorBucket(ctx, r, c)
+	}
 }
 
 // maxDoctorNotes bounds the number of buckets that are reported.

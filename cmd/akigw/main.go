@@ -25,6 +25,7 @@ type cli struct {
 	Rules    rulesCommand      `cmd:"" help:"Explain the rules: settings by bucket and key."`
 	Status   statusCommand     `cmd:"" help:"Show what a running gateway holds and what is not upstream yet."`
 	Tier     tierCommand       `cmd:"" help:"Show, move and pin objects in the tiers."`
+	Vectors  vectorsCommand    `cmd:"" help:"Show vector collections, upload what is pending, and take them over from another gateway."`
 	Warm     warmCommand       `cmd:"" help:"Prefetch objects into the cache."`
 	Snapshot snapshotCommand   `cmd:"" help:"Manage snapshots of the catalog: Parquet files from which a new gateway starts warm."`
 	Faults   faultsCommand     `cmd:"" help:"Inject faults into a running gateway's upstream and disk, to rehearse outages."`

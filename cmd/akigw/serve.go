@@ -81,12 +81,11 @@ func serve(ctx context.Context, c *server.Config, stdout io.Writer) error {
 	return <-done
 }
 
-// showDrain shows at shutdown how many writes are left to upload, if the output is a terminal.
-func showDrain(to io.Writer) func(pending func() (writes int, bytes int64), done <-chan struct{}) {
-	return func(pending func() (int, int64), done <-chan struct{}) {
+// showDrain shows at shutdown how much is left to upload, if the output is a terminal.
+func showDrain(to io.Writer) func(pending func() server.Pending, done <-chan struct{}) {
+	return func(pending func() server.Pending, done <-chan struct{}) {
 		for {
-			writes, bytes := pending()
-			fmt.Fprintf(to, "\r\x1b[Kuploading acknowledged writes: %d left (%s)", writes, size.Human(bytes))
+			fmt.Fprintf(to, "\r\x1b[K%s", drainLine(pending()))
 			select {
 			case <-done:
 				fmt.Fprintln(to)
@@ -95,4 +94,13 @@ func showDrain(to io.Writer) func(pending func() (writes int, bytes int64), done
 			}
 		}
 	}
+}
+
+// drainLine says what is left to upload.
+func drainLine(p server.Pending) string {
+	vectors := ""
+	if p.Vectors > 0 {
+		vectors = fmt.Sprintf(", %d vectors", p.Vectors)
+	}
+	return fmt.Sprintf("uploading acknowledged writes: %d left%s (%s)", p.Writes, vectors, size.Human(p.Bytes))
 }

@@ -45,6 +45,9 @@ func (s *statusCommand) Run() error {
 	}
 	fmt.Fprintf(table, "dates\t%d objects are shown with the acknowledged Last-Modified instead of the upstream's\n", st.Dates)
 	fmt.Fprintf(table, "dead letters\t%d\n", st.Dead)
+	if v := st.Vectors; v != nil {
+		printVectorTotals(table, v)
+	}
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)
 	}

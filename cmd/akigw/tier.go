@@ -28,7 +28,7 @@ type tierCommand struct {
 
 // objects selects the objects that a command applies to.
 type objects struct {
-	What    string `arg:"" help:"s3://BUCKET/PREFIX selects every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
+	What    string `arg:"" help:"s3://BUCKET/PREFIX selects every key that begins with PREFIX; s3vectors://BUCKET/INDEX a vector collection." placeholder:"s3://BUCKET[/PREFIX]"`
 	Exactly bool   `help:"Select only the exact key."`
 }
 
@@ -46,6 +46,9 @@ func (o *objects) parse() (what client.Objects, err error) {
 
 // s3URL parses s3://BUCKET and s3://BUCKET/KEY.
 func s3URL(text string) (bucket, key string, err error) {
+	if vectorsURL(text) {
+		return "", "", fmt.Errorf("%s is a vector collection: of those, akigw tier knows status, promote, demote, pin and unpin, and akigw vectors the rest", text)
+	}
 	rest, ok := strings.CutPrefix(text, "s3://")
 	bucket, key, _ = strings.Cut(rest, "/")
 	if !ok || bucket == "" {
@@ -56,7 +59,7 @@ func s3URL(text string) (bucket, key string, err error) {
 
 type tierStatus struct {
 	remote
-	What    string `arg:"" optional:"" help:"s3://BUCKET/PREFIX selects every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
+	What    string `arg:"" optional:"" help:"s3://BUCKET/PREFIX selects every key that begins with PREFIX; s3vectors://BUCKET/INDEX a vector collection." placeholder:"s3://BUCKET[/PREFIX]"`
 	Exactly bool   `help:"Select only the exact key."`
 }
 
@@ -64,6 +67,9 @@ type tierStatus struct {
 func (t *tierStatus) Run() error {
 	if t.What == "" {
 		return t.all()
+	}
+	if vectorsURL(t.What) {
+		return showVectors(&t.remote, t.What)
 	}
 	what, err := (&objects{t.What, t.Exactly}).parse()
 	if err != nil {
@@ -156,6 +162,9 @@ func (t *tierList) Run() error {
 
 // act performs an action on objects and prints the result.
 func (o *objects) act(r *remote, action placement.Action, tier, done string) error {
+	if vectorsURL(o.What) {
+		return o.actOnVectors(r, action, tier, done)
+	}
 	what, err := o.parse()
 	if err != nil {
 		return err
