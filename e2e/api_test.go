@@ -20,7 +20,7 @@ import (
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	_, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_VECTORS_BUCKET=backbucket"}})
 	g.operator()
 	key := g.newKey("--user", "operator")
 	ask := func(method, path, body string) (int, http.Header, []byte) {

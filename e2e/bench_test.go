@@ -9,8 +9,59 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3vectors"
+
 	"github.com/akidb/akigw/bench"
 )
+
+// measured runs a command that prints JSON, and decodes that.
+func measured(t *testing.T, into any, args ...string) {
+	t.Helper()
+	cmd := exec.Command(build(t, plain), args...)
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v: %s%s", args, err, text, &complaints)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		t.Fatalf("%v: %v: %s", args, err, text)
+	}
+}
+
+// TestBenchVectors: a load on vector collections has every class of operation and no errors, and leaves
+// no collections.
+func TestBenchVectors(t *testing.T) {
+	t.Parallel()
+	g, endpoint := startVectors(t, false)
+	g.operator()
+	out := t.TempDir()
+	var r bench.Report
+	measured(t, &r, "bench", "load", "--workload", "vectors", "--json", "--out", out, "--items", "400", "--collections", "10", "--dimension", "32", "--duration-secs", "3", "--qps", "80", "--tier-control-pct", "0.2", "--search-pct", "0.6",
+		"--endpoint", endpoint, "--s3-access-key", accessKey, "--s3-secret-key", secretKey, "--admin", strings.TrimPrefix(g.admin, "http://"), "--data", g.dir)
+	if r.Kind != "load-vectors" || r.Errors > 0 || r.Wrong > 0 || r.Requests < 100 || r.Server == nil || r.Warmer == nil {
+		t.Errorf("%+v", r)
+	}
+	for _, class := range []string{"QueryVectors, hot", "QueryVectors, warm", "QueryVectors, cold", "PutVectors (new), ", "PutVectors (update), ", "tier promote_to_", "tier demote_to_", "tier pin"} {
+		n := int64(0)
+		for op, l := range r.Ops {
+			if strings.HasPrefix(op, class) {
+				n += l.Requests
+			}
+		}
+		if n == 0 {
+			t.Errorf("no %s: %v", class, r.Ops)
+		}
+	}
+	if page := string(readFile(t, filepath.Join(out, "load-vectors.html"))); !strings.Contains(page, "all but cold") {
+		t.Errorf("%.300s", page)
+	}
+	left, err := vectorsClient(endpoint, accessKey, secretKey).ListVectorBuckets(t.Context(), &s3vectors.ListVectorBucketsInput{})
+	if err != nil || len(left.VectorBuckets) > 0 {
+		t.Errorf("%+v, %v", left, err)
+	}
+}
 
 // TestBenchCommands: "akigw bench" measures a running gateway and writes its reports, and "akigw
 // profile" shows where it spends its time.
@@ -22,17 +73,7 @@ func TestBenchCommands(t *testing.T) {
 	endpoint := []string{"--endpoint", g.endpoint, "--s3-access-key", accessKey, "--s3-secret-key", secretKey, "--admin", strings.TrimPrefix(g.admin, "http://")}
 	run := func(into any, args ...string) {
 		t.Helper()
-		cmd := exec.Command(build(t, plain), args...)
-		cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
-		var complaints strings.Builder
-		cmd.Stderr = &complaints
-		text, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%v: %v: %s%s", args, err, text, &complaints)
-		}
-		if err := json.Unmarshal(text, into); err != nil {
-			t.Fatalf("%v: %v: %s", args, err, text)
-		}
+		measured(t, into, args...)
 	}
 	var r bench.Report
 	data := []string{"--data", g.dir} // the admin key is there

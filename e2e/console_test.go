@@ -40,7 +40,7 @@ func TestConsole(t *testing.T) {
 	}
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, config: backConfig + comparedConfig + "[[rule]]\nbucket = \"shadowed\"\nshadow = \"metadata\"\n", plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g := startGateway(t, options{upstream: behind, config: backConfig + comparedConfig + "[[rule]]\nbucket = \"shadowed\"\nshadow = \"metadata\"\n", plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_VECTORS_BUCKET=collections"}})
 	var refuse atomic.Bool
 	refuse.Store(true)
 	up.Before = func(r *cold.Request) (*http.Response, error) {

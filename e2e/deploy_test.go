@@ -133,7 +133,7 @@ func TestSystemdUnit(t *testing.T) {
 func TestAlertsAndDashboard(t *testing.T) {
 	t.Parallel()
 	_, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_VECTORS_BUCKET=backbucket"}})
 	client := &s3client.Client{Endpoint: g.endpoint}
 	for range 3 {
 		client.Must(t, "PUT", "/backbucket/k", "", nil, testkit.Bytes(1, 1000))

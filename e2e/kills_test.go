@@ -36,6 +36,7 @@ var points = []struct {
 	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.beforeDone", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
 	{"copy.beforeCommit", 20}, {"part.beforeCommit", 30}, {"complete.beforeCommit", 20}, {"flush.afterCreateUpload", 4}, {"flush.afterPart", 4}, {"flush.beforeComplete", 4}, {"flush.afterComplete", 4},
 	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 5}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
+	{"vectors.afterAnnounce", 2}, {"vectors.beforeManifest", 1}, {"vectors.afterManifest", 1}, {"vectors.afterCopy", 1}, {"vectors.beforeDone", 1}, {"vectors.afterMerge", 1}, {"vectors.afterCatalog", 2}, {"vectors.beforeDrop", 1}, {"vectors.afterDrop", 1},
 }
 
 // register is what a key may hold: what was acknowledged last, or the result of a write that got no
@@ -54,6 +55,7 @@ type killRig struct {
 	foul     bool        // a fault plan is in force: responses may be cut off
 	begin    func(n int) // prepares the n-th start
 	manifest *os.File
+	vectors  *vectorRig // nil: no vector collections
 
 	mu      sync.Mutex
 	keys    map[string]*register // guarded by mu
@@ -362,6 +364,12 @@ func (k *killRig) verifyKey(client *s3client.Client, name string, reg *register)
 	reg.acked, reg.unknown = found, nil
 }
 
+// stride is coprime to the number of points, so that a few kills are at points of all kinds.
+const stride = 31
+
+// requestLines are the lines of the log that say of each request what became of it.
+var requestLines = regexp.MustCompile(`(?m)^.*"msg":"request".*\n`)
+
 var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that are not in the upstream yet","pending":(\d+)`)
 
 func (k *killRig) run(kills, sooner int) {
@@ -369,7 +377,7 @@ func (k *killRig) run(kills, sooner int) {
 	void, missed, died, early := 0, 0, 0, false // void counts kills with nothing pending: they prove nothing and do not count
 	n := 0
 	for ; n-void < kills && n < 4*kills; n++ {
-		point := points[n%len(points)]
+		point := points[n*stride%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
 		k.begin(n)
 		k.g.env = append(k.env, "AKIGW_LOG_LEVEL=debug")
@@ -398,9 +406,13 @@ func (k *killRig) run(kills, sooner int) {
 				writers.Go(func() { k.write(w, until) })
 			}
 		}
+		if !early {
+			k.vectors.begin(k, &writers, until)
+		}
 		if early {
 			died++
 		} else if !byName || point.name == "recovery.midReplay" {
+			k.vectors.served(k.g, 2*time.Second)
 			time.Sleep(100*time.Millisecond + time.Duration(rand.Int64N(int64(400*time.Millisecond))))
 			k.g.cmd.Process.Kill()
 		}
@@ -417,7 +429,7 @@ func (k *killRig) run(kills, sooner int) {
 		case <-done:
 		case <-time.After(100 * time.Millisecond):
 			missed++
-			t.Logf("kill %d: %s was not reached: %s", n, k.g.env[len(k.g.env)-1], tail(k.g.stderr.String()))
+			t.Logf("kill %d: %s was not reached: %s", n, k.g.env[len(k.g.env)-1], tail(requestLines.ReplaceAllString(k.g.stderr.String(), "")))
 			k.g.cmd.Process.Kill()
 			<-done
 		}
@@ -432,6 +444,7 @@ func (k *killRig) run(kills, sooner int) {
 		}
 		k.verify(k.g, 200)
 		k.verifyUploads(k.g)
+		k.vectors.verify(k)
 		k.g.kill()
 		if t.Failed() {
 			t.Fatalf("at kill %d, %s", n, point.name)
@@ -443,6 +456,7 @@ func (k *killRig) run(kills, sooner int) {
 	k.abortUploads(k.g)
 	waitDrained(t, k.g, 2*time.Minute)
 	k.verifyUpstream()
+	k.vectors.startAnew(k)
 	t.Logf("%d kills with something pending (%d more without; %d points not reached, %d before it was ready), %d acknowledged writes (%v) of %d keys, %d copies and %d parts, none lost", n-void, void, missed, died, k.acks, k.kinds, len(k.keys), k.copies, k.parts)
 	if n-void < kills || k.copies < kills || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > n/5 {
 		t.Errorf("the path was not exercised")
@@ -521,7 +535,9 @@ func runKills(t *testing.T, kills, sooner int, plan func(n int) string) *killRig
 	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that something is always pending
 	o := options{upstream: behind, kind: failpoints, config: backConfig}
 	begin := func(int) {}
-	if plan != nil {
+	if plan == nil {
+		o.config += vectorsUnderKills
+	} else {
 		o.config = impatientConfig
 		file := filepath.Join(t.TempDir(), "plan.json")
 		begin = func(n int) { writeFile(t, file, []byte(plan(n))) }
@@ -532,6 +548,9 @@ func runKills(t *testing.T, kills, sooner int, plan func(n int) string) *killRig
 	g.kill()
 	k := newKillRig(t, g, up)
 	k.foul, k.begin = plan != nil, begin
+	if plan == nil {
+		k.vectors = newVectorRig()
+	}
 	k.run(kills, sooner)
 	return k
 }
@@ -570,7 +589,7 @@ func TestT4_B5_Killed(t *testing.T) {
 				k := runKills(t, kills/rigs, sooner, nil)
 				mu.Lock()
 				defer mu.Unlock()
-				for name, n := range map[string]int{"acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {
+				for name, n := range map[string]int{"acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts, "acknowledged vector calls": k.vectors.acked, "indexes deleted and created again": k.vectors.recreated} {
 					sums[name] += n
 				}
 			})

@@ -31,6 +31,7 @@ This page says what keeps working while the upstream is down, how soon everythin
   have waited for ` + "`suspect_after_ms`" + ` and a probe has waited for ` + "`probe_timeout_ms`" + `, 13 seconds in all by default. From then on such requests are refused at
   once, with Retry-After, until the upstream answers a probe.
 - **A slow upstream is not a broken one.** As long as it answers within the deadlines, clients get its answers: nothing is refused and nothing is stale.
+- **Vector collections** in memory and on disk are searched as before, and calls that write are acknowledged by the journal until ` + "`vectors.memory_bytes`" + ` is full (then 429). Cold collections get 503 ([vectors.md](vectors.md)).
 - **Everything works again within 5 seconds after the upstream is back**: misses are answered and the journal is flushed. If an upload of a key met its
   deadline and the key was written again, that write stays pending for 1.5 seconds more, or for as long as it takes to undo what the upstream does late
   ([contract](contract.md)).

@@ -46,6 +46,21 @@ const advised = (bucket) => {
   };
 };
 
+// collections are vector collections in each state.
+const collections = () => {
+  const one = { bucket: "shop", dimension: 512, pending_vectors: 0, pending_bytes: 0, segments: 2, last_use: new Date().toISOString() };
+  return {
+    collections: [
+      { ...one, index: "articles", tier: "hot", pinned: "hot", vectors: 120400, pending_vectors: 312, pending_bytes: 812000, stored_bytes: 260e6, recent_searches: 4100 },
+      { ...one, index: "customers", tier: "warm", vectors: 9000, stored_bytes: 19e6, recent_searches: 3, degraded: "objects of it are lost in the upstream; what is served is the state of 2026-01-02 03:04:05" },
+      { ...one, index: "history", tier: "cold", vectors: -1, stored_bytes: 2.1e9, recent_searches: 0 },
+    ],
+    totals: { collections: 3, hot: 1, warm: 1, cold: 1, pending: 312, pending_bytes: 812000, oldest: new Date(Date.now() - 41000).toISOString(), stored_bytes: 2.38e9, hot_bytes: 280e6 },
+    owner: { gateway: "gw-1", writer: "gw-1", since: new Date(Date.now() - 86400e3).toISOString(), epoch: 3, loaded: true, fenced: false },
+    problem: "a vector collection is read-only: customers in vector bucket shop: objects of it are lost in the upstream",
+  };
+};
+
 try {
   await page.goto(o.console);
   await page.getByLabel("Admin access key").fill(o.access_key);
@@ -75,6 +90,22 @@ try {
   await until("an object is pinned", async () => (await row.innerText()).includes("Unpin"));
   await page.getByRole("button", { name: "Unpin photos/cat.jpg" }).click();
   await until("and unpinned", async () => !(await row.innerText()).includes("Unpin"));
+
+  await go("Vectors");
+  await page.getByText("This gateway (").waitFor();
+  await page.getByText("No vector collections.").waitFor();
+  await page.getByRole("button", { name: "Upload pending vectors" }).click();
+  await says("Everything that was acknowledged is in the upstream.");
+  await page.route("**/api/v1/vectors", (r) => r.fulfill({ json: collections() }));
+  await page.getByRole("button", { name: "Refresh" }).click();
+  await until("a damaged collection is told of", async () => page.getByText("customers in vector bucket shop").isVisible());
+  let moved = "";
+  await page.route("**/api/v1/vectors/move", (r) => { moved = r.request().postData(); return r.fulfill({ json: { moved: 1, already: 0 } }); });
+  for (const [name, body] of [["Demote shop/articles", { action: "demote_to_warm" }], ["Promote shop/history", { action: "promote_to_warm" }], ["Pin shop/customers", { action: "pin", tier: "warm" }], ["Unpin shop/articles", { action: "unpin" }]]) {
+    await page.getByRole("button", { name, exact: true }).click();
+    const [bucket, index] = name.split(" ")[1].split("/");
+    await until(`${name} is asked for`, async () => moved === JSON.stringify({ bucket, index, ...body }));
+  }
 
   await go("Dead letters");
   await page.getByRole("button", { name: `Retry ${o.dead}`, exact: true }).click();
@@ -147,7 +178,7 @@ try {
 
   for (const theme of ["light", "dark"]) {
     await page.evaluate((t) => { localStorage.setItem("theme", t); document.documentElement.dataset.theme = t; }, theme);
-    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Shadow", "Advice", "Faults", "Users and keys", "Log"]) {
+    for (const name of ["Overview", "Tiers", "Vectors", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Shadow", "Advice", "Faults", "Users and keys", "Log"]) {
       await go(name);
       if (name === "Tiers") {
         await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
