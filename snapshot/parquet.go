@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 )
 
 // Row is one object in the file. docs/snapshots.md describes the columns.
@@ -95,25 +95,8 @@ func (r *Row) entry() akigw.CatalogEntry {
 	}
 }
 
-// summed passes writes on and computes a digest of them.
-type summed struct {
-	w     io.Writer
-	hash  hash.Hash
-	bytes int64
-}
-
-// Write implements io.Writer.
-func (s *summed) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
-	s.hash.Write(p[:n])
-	s.bytes += int64(n)
-	return n, err
-}
-
-func (s *summed) digest() string { return shortDigest(s.hash.Sum(nil)) }
-
 // writeRows writes a Parquet file of all entries.
-func writeRows(w *summed, metadata map[string]string, entries func(yield func(*akigw.CatalogEntry) bool) error) error {
+func writeRows(w *checksum.Summing, metadata map[string]string, entries func(yield func(*akigw.CatalogEntry) bool) error) error {
 	out := parquet.NewGenericWriter[Row](w,
 		parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}),
 		parquet.CreatedBy("akigw", "snapshot", strconv.Itoa(Schema)),
@@ -153,8 +136,8 @@ func writeRows(w *summed, metadata map[string]string, entries func(yield func(*a
 	for key, value := range metadata {
 		out.SetKeyValueMetadata(key, value)
 	}
-	out.SetKeyValueMetadata(metaDigest, hex.EncodeToString(w.hash.Sum(nil)))
-	out.SetKeyValueMetadata(metaBytes, strconv.FormatInt(w.bytes, 10))
+	out.SetKeyValueMetadata(metaDigest, hex.EncodeToString(w.SHA256()))
+	out.SetKeyValueMetadata(metaBytes, strconv.FormatInt(w.Bytes(), 10))
 	return out.Close()
 }
 

@@ -12,7 +12,6 @@ package snapshot
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/vfs"
@@ -308,10 +308,10 @@ func (s *Store) write(ctx context.Context, path string, i Info) (digest string, 
 	if err != nil {
 		return "", 0, err
 	}
-	sum := &summed{w: f, hash: sha256.New()}
+	sum := checksum.NewSumming(f)
 	err = writeRows(sum, s.metadata(i), func(yield func(*akigw.CatalogEntry) bool) error { return s.Catalog.Entries(ctx, yield) })
 	err = errors.Join(err, f.Sync(), f.Close())
-	return sum.digest(), sum.bytes, err
+	return shortDigest(sum.SHA256()), sum.Bytes(), err
 }
 
 // Delete removes a snapshot. It removes the last valid one only with force.
@@ -447,9 +447,9 @@ func (s *Store) fetch(ctx context.Context, i Info) error {
 	if err != nil {
 		return err
 	}
-	sum := &summed{w: f, hash: sha256.New()}
+	sum := checksum.NewSumming(f)
 	_, err = io.Copy(sum, io.LimitReader(body, i.Bytes+1))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil && sum.digest() != i.Digest {
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil && shortDigest(sum.SHA256()) != i.Digest {
 		err = ErrDamaged
 	}
 	if err == nil {

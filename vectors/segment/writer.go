@@ -4,17 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"strconv"
 	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/vectors"
 )
 
@@ -63,7 +62,7 @@ const (
 type Writer struct {
 	head    Head
 	out     *parquet.GenericWriter[fileRow]
-	sum     *summing
+	sum     *checksum.Summing
 	summary Summary
 	last    struct { // the row before
 		hash vectors.Hash
@@ -76,25 +75,10 @@ type Writer struct {
 	failed           error
 }
 
-// summing passes writes on, and counts them and computes their SHA-256.
-type summing struct {
-	w     io.Writer
-	hash  hash.Hash
-	bytes int64
-}
-
-// Write implements io.Writer.
-func (s *summing) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
-	s.hash.Write(p[:n])
-	s.bytes += int64(n)
-	return n, err
-}
-
 // NewWriter returns a writer of a part of a collection. It writes to w in sequence, and never seeks.
 // Two files with the same rows differ in their SHA-256.
 func NewWriter(w io.Writer, head Head) *Writer {
-	sum := &summing{w: w, hash: sha256.New()}
+	sum := checksum.NewSumming(w)
 	out := parquet.NewGenericWriter[fileRow](sum,
 		parquet.CreatedBy("akigw", "vectors", strconv.Itoa(Version)),
 		parquet.SkipPageBounds("key"), parquet.SkipPageBounds("metadata"), parquet.SkipPageBounds("vector", "list", "element"),
@@ -204,7 +188,7 @@ func (w *Writer) Close() (Summary, error) {
 		return Summary{}, w.failed
 	}
 	w.failed = errors.New("the writer of a part is closed")
-	w.summary.Bytes, w.summary.SHA256 = w.sum.bytes, hex.EncodeToString(w.sum.hash.Sum(nil))
+	w.summary.Bytes, w.summary.SHA256 = w.sum.Bytes(), hex.EncodeToString(w.sum.SHA256())
 	return w.summary, nil
 }
 
