@@ -167,7 +167,7 @@ func (s *changes) change(ctx context.Context, build func(*listing) (*change, err
 		c.turn.release()
 		return err
 	}
-	prepared, err := s.prepare(ch.encode())
+	prepared, err := s.prepare(encodeJSON(ch))
 	if err != nil {
 		c.turn.release()
 		return err

@@ -190,9 +190,6 @@ func (s *flusher) flush(ctx context.Context, c *collection) error {
 		return err
 	}
 	defer c.turn.release()
-	if c.problem() != "" { // what was acknowledged before stays in the journal
-		return nil
-	}
 	if err := s.flushRows(ctx, c); err != nil {
 		return err
 	}
@@ -209,7 +206,7 @@ func (s *flusher) flush(ctx context.Context, c *collection) error {
 
 // flushRows uploads the acknowledged rows of a collection. c's turn is taken.
 func (s *flusher) flushRows(ctx context.Context, c *collection) error {
-	if c.problem() != "" {
+	if c.problem() != "" { // what was acknowledged before stays in the journal
 		return nil
 	}
 	for range 2 { // what was frozen before, and what came since
@@ -400,7 +397,7 @@ func (s *flusher) announce(ctx context.Context, c *collection, name string) erro
 	if c.uploading(name) { // by an attempt that failed
 		return nil
 	}
-	prepared, err := s.prepare((&change{DeleteIndex: &indexName{c.index.Bucket, c.index.Name}}).encode())
+	prepared, err := s.prepare(encodeJSON(nameOf(c.index)))
 	if err != nil {
 		return err
 	}

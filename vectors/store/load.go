@@ -295,11 +295,11 @@ func (p *player) change(st stream, r journal.Record) error {
 	if err != nil {
 		return err
 	}
-	ch, err := decodeChange(raw)
+	ch, err := decodeJSON[change](raw)
 	if err != nil {
 		return err
 	}
-	p.listing = p.listing.with(ch)
+	p.listing = p.listing.with(&ch)
 	p.applied, p.records = st.seq, append(p.records, r.ID)
 	if ch.CreateIndex != nil {
 		if e, ok := p.listing.indexes[nameOf(*ch.CreateIndex)]; ok && e.Incarnation == ch.CreateIndex.Incarnation {
@@ -346,15 +346,15 @@ func (p *player) upload(st stream, r journal.Record) error {
 	if err != nil {
 		return err
 	}
-	ch, err := decodeChange(raw)
-	if err != nil || ch.DeleteIndex == nil {
-		return fmt.Errorf("record %d of vector collections: %w", r.ID, errRecord)
+	of, err := decodeJSON[indexName](raw)
+	if err != nil {
+		return fmt.Errorf("record %d of vector collections: %w", r.ID, err)
 	}
 	if m, ok := p.base.manifests[st.incarnation]; ok && slices.Contains(m.Names(), st.name) {
 		p.stale = append(p.stale, r.ID)
 		return nil
 	}
-	p.orphans = append(p.orphans, orphan{remote.Collection{Bucket: ch.DeleteIndex.Bucket, Index: ch.DeleteIndex.Name, Incarnation: st.incarnation}, st.name, r.ID})
+	p.orphans = append(p.orphans, orphan{remote.Collection{Bucket: of.Bucket, Index: of.Name, Incarnation: st.incarnation}, st.name, r.ID})
 	return nil
 }
 

@@ -23,7 +23,7 @@ const (
 // mergeDue reports whether the parts of a collection should be merged into one.
 func (c *collection) mergeDue() bool {
 	refs := c.state().refs()
-	if len(refs) < 2 {
+	if len(refs) < 2 || c.problem() != "" {
 		return false
 	}
 	deltas := int64(0)

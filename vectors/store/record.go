@@ -156,21 +156,22 @@ type change struct {
 	DeleteIndex *indexName     `json:",omitempty"`
 }
 
-// indexName names an index.
+// indexName names an index. As JSON it is the body of the record of an upload.
 type indexName struct{ Bucket, Name string }
 
-func (c *change) encode() []byte {
-	raw, err := json.Marshal(c)
+// encodeJSON returns the body of the record of a change or an upload.
+func encodeJSON(body any) []byte {
+	raw, err := json.Marshal(body)
 	if err != nil {
 		panic(err) // the types have nothing that JSON cannot represent
 	}
 	return raw
 }
 
-func decodeChange(raw []byte) (*change, error) {
-	c := &change{}
-	if err := json.Unmarshal(raw, c); err != nil {
-		return nil, fmt.Errorf("%w: %w", errRecord, err)
+// decodeJSON decodes what encodeJSON returned for a value of the same type.
+func decodeJSON[T any](raw []byte) (body T, err error) {
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return body, fmt.Errorf("%w: %w", errRecord, err)
 	}
-	return c, nil
+	return body, nil
 }
